@@ -1,0 +1,42 @@
+# zarrcy_module(<path without suffix below zarrcy/> [CXX] [SOURCES ...] [LINK ...]):
+# cythonize zarrcy/<path>.pyx, build it, install it beside the Python sources.
+function(zarrcy_module path)
+  cmake_parse_arguments(ARG "CXX" "" "SOURCES;LINK" ${ARGN})
+  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/${path}.pyx")
+    return()
+  endif()
+  string(REPLACE "/" "." module "${path}")
+  string(REPLACE "/" "_" target "${path}")
+  get_filename_component(name "${path}" NAME)
+  get_filename_component(folder "${path}" DIRECTORY)
+
+  set(suffix c)
+  set(language)
+  if(ARG_CXX)
+    set(suffix cpp)
+    set(language --cplus)
+  endif()
+  set(pyx "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/${path}.pyx")
+  set(generated "${CMAKE_CURRENT_BINARY_DIR}/${target}.${suffix}")
+  add_custom_command(
+    OUTPUT "${generated}"
+    COMMAND Python::Interpreter -P -m cython ${language} -3 --module-name zarrcy.${module}
+            -X boundscheck=False -X wraparound=False -X initializedcheck=False -X cdivision=True
+            -X embedsignature=True -Werror
+            -M --depfile -I "${CMAKE_CURRENT_SOURCE_DIR}" "${pyx}" -o "${generated}"
+    DEPENDS "${pyx}"
+    DEPFILE "${generated}.dep"
+    VERBATIM)
+
+  list(TRANSFORM ARG_SOURCES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  Python_add_library(${target} MODULE WITH_SOABI "${generated}" ${ARG_SOURCES})
+  set_target_properties(${target} PROPERTIES OUTPUT_NAME "${name}"
+    LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${folder}")
+  target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/kernels")
+  target_link_libraries(${target} PRIVATE ${ARG_LINK})
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    # Nothing of the static codec libraries may leak into the symbols of the process.
+    target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections)
+  endif()
+  install(TARGETS ${target} DESTINATION "zarrcy/${folder}")
+endfunction()
