@@ -1,0 +1,115 @@
+// What Cython cannot express: system calls without a C library function, thread-local state, atomics.
+#pragma once
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/syscall.h>
+
+// openat2(2): its number is the same on every architecture but alpha; older headers have neither it nor the structure.
+struct zarrcy_open_how {
+  uint64_t flags, mode, resolve;
+};
+enum { ZARRCY_SYS_OPENAT2 = 437, ZARRCY_RESOLVE_NO_MAGICLINKS = 0x02, ZARRCY_RESOLVE_BENEATH = 0x08 };
+
+static int zarrcy_call_openat2(int root, const char* path, int flags) {
+  struct zarrcy_open_how how = {(uint64_t)flags, 0, ZARRCY_RESOLVE_BENEATH | ZARRCY_RESOLVE_NO_MAGICLINKS};
+  for (int attempt = 0;; attempt++) {
+    int fd = (int)syscall(ZARRCY_SYS_OPENAT2, root, path, &how, sizeof how);
+    if (fd >= 0) return fd;
+    // EAGAIN: something was renamed while a ".." in a link was followed.
+    if (errno != EINTR && (errno != EAGAIN || attempt >= 100)) return -errno;
+  }
+}
+#endif
+
+// A descriptor for a path that cannot leave root, or -errno; -ENOSYS where the kernel, or a sandbox around it, has no
+// openat2.
+static inline int zarrcy_openat2(int root, const char* path, int flags) {
+#ifdef __linux__
+  static int state;  // 0 not tried yet, 1 works, -1 does not
+  int known = __atomic_load_n(&state, __ATOMIC_RELAXED);
+  if (known == 0) {
+    // Sandboxes answer EPERM to calls that they do not know, so ask for something that cannot be forbidden.
+    int fd = zarrcy_call_openat2(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    known = fd == -ENOSYS || fd == -EPERM ? -1 : 1;
+    if (fd >= 0) close(fd);
+    __atomic_store_n(&state, known, __ATOMIC_RELAXED);
+  }
+  if (known > 0) return zarrcy_call_openat2(root, path, flags);
+#else
+  (void)root, (void)path, (void)flags;
+#endif
+  return -ENOSYS;
+}
+
+// Puts the file of `fd` under the number `number` at one instant, and closes fd.
+static inline void zarrcy_move(int fd, int number) {
+#ifdef __linux__
+  dup3(fd, number, O_CLOEXEC);
+#else
+  dup2(fd, number);
+  fcntl(number, F_SETFD, FD_CLOEXEC);
+#endif
+  close(fd);
+}
+
+// fsync as far as the medium; 0 or -errno.
+static inline int zarrcy_sync(int fd) {
+#ifdef F_FULLFSYNC
+  if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
+#endif
+  return fsync(fd) == 0 ? 0 : -errno;
+}
+
+// Writes out everything on the file system of fd; 0 or -errno.
+static inline int zarrcy_sync_all(int fd) {
+#ifdef __linux__
+  return syscall(SYS_syncfs, fd) == 0 ? 0 : -errno;
+#else
+  (void)fd;
+  sync();
+  return 0;
+#endif
+}
+
+static inline int64_t zarrcy_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// A number that differs between threads, processes and calls (xorshift64*, Vigna 2016; the clock separates forked
+// twins).
+static inline uint64_t zarrcy_random(void) {
+  static _Thread_local uint64_t state;
+  state ^= (uint64_t)zarrcy_now_ns() * 0x9E3779B97F4A7C15u ^ (uint64_t)getpid() << 32 ^ (uint64_t)(uintptr_t)&state;
+  state |= state == 0;
+  state ^= state >> 12;
+  state ^= state << 25;
+  state ^= state >> 27;
+  return state * 0x2545F4914F6CDD1Du;
+}
+
+// Sleeps between a half and the whole of at_most_ns.
+static inline void zarrcy_sleep(int64_t at_most_ns) {
+  int64_t ns = at_most_ns / 2 + (int64_t)(zarrcy_random() % (uint64_t)(at_most_ns / 2 + 1));
+  struct timespec delay = {ns / 1000000000, ns % 1000000000};
+  nanosleep(&delay, NULL);
+}
+
+// A table of numbers that forgets: whether this one was the last put in its place.
+enum { ZARRCY_TABLE_LENGTH = 1024 };
+static uint64_t zarrcy_table[ZARRCY_TABLE_LENGTH];
+static inline int zarrcy_remembers(uint64_t number) {
+  return __atomic_load_n(&zarrcy_table[number % ZARRCY_TABLE_LENGTH], __ATOMIC_RELAXED) == number;
+}
+static inline void zarrcy_remember(uint64_t number) {
+  __atomic_store_n(&zarrcy_table[number % ZARRCY_TABLE_LENGTH], number, __ATOMIC_RELAXED);
+}
