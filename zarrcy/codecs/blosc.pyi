@@ -1,0 +1,36 @@
+from typing import Any, Self
+
+from typing_extensions import Buffer
+
+from zarrcy.codecs.codec import ChunkSpec, Codec
+
+CNAMES: tuple[str, ...]
+SHUFFLES: tuple[str, ...]
+LINKED_CNAMES: frozenset[str]
+
+class Blosc(Codec):
+    @property
+    def cname(self) -> str: ...
+    @property
+    def clevel(self) -> int: ...
+    @property
+    def shuffle(self) -> str | None: ...
+    @property
+    def typesize(self) -> int | None: ...
+    @property
+    def blocksize(self) -> int: ...
+    def __init__(
+        self,
+        cname: str = "lz4",
+        clevel: int = 5,
+        shuffle: str | None = None,
+        typesize: int | None = None,
+        blocksize: int = 0,
+    ) -> None: ...
+    @classmethod
+    def from_configuration(cls, configuration: dict[str, Any]) -> Self: ...
+    def bind(self, spec: ChunkSpec) -> Self: ...
+    def encode(self, data: Buffer) -> bytes: ...
+    def decode(self, data: Buffer, max_nbytes: int) -> bytes: ...
+
+def linked() -> dict[str, str]: ...

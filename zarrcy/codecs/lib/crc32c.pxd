@@ -1,0 +1,8 @@
+"""CRC-32C, as crc32c.h has it."""
+from libc.stdint cimport uint32_t
+
+cdef extern from "crc32c.h" nogil:
+    const char* crc32c_how
+    void crc32c_prepare()
+    uint32_t crc32c_fast(const void* data, size_t nbytes)
+    uint32_t crc32c_by_tables(const void* data, size_t nbytes)
