@@ -1,0 +1,44 @@
+"""Stores: where the keys and values of a hierarchy lie.
+
+`open` finds a store by its name, its URL or a path; `register` adds one. See `zarrcy.stores.store` for the contract.
+The classes are imported when they are first named.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from zarrcy.stores.catalogue import StoreInfo, by_name, info, names, open, register, require
+from zarrcy.stores.store import Buffer, Store, Version
+
+if TYPE_CHECKING:
+    from zarrcy.stores.filesystem import FilesystemStore
+    from zarrcy.stores.memory import MemoryStore
+    from zarrcy.stores.readonly import ReadOnlyStore
+    from zarrcy.stores.zip import ZipStore
+
+__all__ = [
+    "Buffer",
+    "FilesystemStore",
+    "MemoryStore",
+    "ReadOnlyStore",
+    "Store",
+    "StoreInfo",
+    "Version",
+    "ZipStore",
+    "by_name",
+    "info",
+    "names",
+    "open",
+    "register",
+    "require",
+]
+
+_MODULES = {"FilesystemStore": "filesystem", "MemoryStore": "memory", "ReadOnlyStore": "readonly", "ZipStore": "zip"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    cls = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return cls
