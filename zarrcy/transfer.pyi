@@ -1,0 +1,33 @@
+from typing import Any
+
+import numpy.typing as npt
+
+from zarrcy.codecs.pipeline import CodecPipeline
+from zarrcy.metadata import ArrayMetadata
+from zarrcy.selection import Selection
+from zarrcy.stores.store import Store
+
+class Transfer:
+    store: Store
+    dtype: Any
+    shape: tuple[int, ...]
+    pipeline: CodecPipeline
+    raises_missing: bool
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        metadata: ArrayMetadata,
+        raises_missing: bool = False,
+        keeps_empty: bool = False,
+    ) -> None: ...
+    @property
+    def cell_shape(self) -> tuple[int, ...]: ...
+    def key(self, index: tuple[int, ...]) -> str: ...
+    def read(self, selection: Selection, buffer: npt.NDArray[Any]) -> None: ...
+    def write(self, selection: Selection, buffer: npt.NDArray[Any]) -> None: ...
+
+class ArrayBase:
+    _transfer: Transfer
+    def __getitem__(self, key: Any) -> Any: ...
+    def _get(self, selection: Selection) -> Any: ...

@@ -1,0 +1,264 @@
+"""The way between an array and its store: the only loop over chunks.
+
+A call lays a selection over the grid of chunks (`zarrcy.kernels.plan`) and hands out stored chunks by number. Where the
+store is a directory and the chain needs no Python, a chunk is read, decoded and copied without the GIL on the native
+pool; otherwise Python threads fetch the values, each decoding what it fetched. In both the calling thread takes part,
+and small calls stay on it.
+"""
+from cpython.buffer cimport PyBUF_STRIDED, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
+from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.slice cimport PySlice_AdjustIndices, PySlice_Check, PySlice_Unpack
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from zarrcy.codecs.pipeline cimport CodecPipeline
+from zarrcy.kernels.copy cimport MAX_NDIM
+from zarrcy.kernels.plan cimport Plan
+from zarrcy.kernels.pool cimport current_worker, worker_trim
+from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
+from zarrcy.transfer_cells cimport Call, key_text
+from zarrcy.transfer_files cimport run_files
+from zarrcy.transfer_values cimport run_values
+
+import numpy as np
+
+from zarrcy.selection import parse
+from zarrcy.threads import get_threads
+
+cdef extern from "clock.h" nogil:
+    int64_t monotonic_us "zarrcy_monotonic_us"() noexcept
+
+cdef enum:
+    KEEP_NBYTES = 16 << 20        # scratch that the calling thread keeps between calls
+    MAX_THREADS = 4096            # of one call
+    HELPERS_PAY_US = 50           # estimated work below which other threads are left alone
+    VALUE_US = 3                  # rough cost of a stored chunk, beside its bytes
+    NBYTES_PER_US = 1500
+
+
+cdef class Transfer:
+    """The way between an array and its store. Immutable: an array that is resized gets a new one.
+
+    Parameters
+    ----------
+    store : Store
+        Where the chunks lie.
+    path : str
+        The path of the array in the store; ``""`` at its root.
+    metadata : ArrayMetadata
+        What the array is.
+    raises_missing : bool
+        Whether an absent chunk is an error instead of the fill value.
+    keeps_empty : bool
+        Whether chunks equal to the fill value are written.
+
+    Raises
+    ------
+    MetadataError
+        The codecs cannot work on the chunks.
+    """
+
+    def __init__(self, store, path, metadata, bint raises_missing=False, bint keeps_empty=False):
+        cdef int axis
+        self.store = store
+        self.dtype = metadata.dtype
+        self.shape = metadata.shape
+        self.ndim = len(self.shape)
+        for axis in range(self.ndim):
+            self.extents[axis] = self.shape[axis]
+        fill = None if metadata.fill_value is None else np.asarray(metadata.fill_value, self.dtype).tobytes()
+        word = metadata.data_type.word
+        self.pipeline = CodecPipeline(metadata.codecs, metadata.chunk_shape, self.dtype, word, fill, keeps_empty)
+        self.cells = self.pipeline if self.pipeline.inner is None else self.pipeline.inner
+        self.raises_missing = raises_missing
+        encoding = metadata.chunk_key_encoding
+        prefix = f"{path}/{encoding.prefix}" if path else encoding.prefix
+        if self.ndim == 0:
+            prefix = f"{path}/{encoding.key(())}" if path else encoding.key(())
+        self.key_prefix = prefix.encode()
+        self.separator = ord(encoding.separator)
+        self.separator_first = bool(encoding.prefix)
+        if not self.pipeline.needs_gil and len(self.key_prefix) + 21 * self.ndim < MAX_KEY_NBYTES:
+            self.directory = store.native_reader()
+
+    @property
+    def cell_shape(self):
+        """The shape of a chunk, of an inner chunk where there are shards, along the axes of the array."""
+        return tuple([self.cells.shape[axis] for axis in range(self.ndim)])
+
+    def key(self, index):
+        """The key of a stored chunk, by its index along each axis."""
+        cdef int64_t c_index[MAX_NDIM]
+        cdef int axis
+        cdef Call call
+        for axis in range(self.ndim):
+            c_index[axis] = index[axis]
+        set_key_format(self, &call)
+        return key_text(&call, c_index)
+
+    def read(self, selection, buffer):
+        """Read a selection into a writable array of shape ``selection.transfer_shape``."""
+        cdef int64_t strides[MAX_NDIM + 1]
+        buffer_strides(self, selection, buffer, strides)
+        self.run(plan_of(self, selection), buffer, strides, False)
+
+    def write(self, selection, buffer):
+        """Write an array of shape ``selection.transfer_shape`` and of the array's data type."""
+        cdef int64_t strides[MAX_NDIM + 1]
+        buffer_strides(self, selection, buffer, strides)
+        self.run(plan_of(self, selection), buffer, strides, True)
+
+    cdef int run(self, Plan plan, object buffer, const int64_t* strides, bint writes) except -1:
+        cdef Call call
+        cdef Py_buffer view
+        cdef int64_t work_us
+        cdef int n_threads
+        if plan.n_values == 0:
+            return 0
+        memset(&call, 0, sizeof(call))
+        call.plan = <PyObject*>plan
+        call.pipeline = <PyObject*>self.pipeline
+        call.cells = <PyObject*>self.cells
+        call.raises_missing = self.raises_missing
+        set_key_format(self, &call)
+        memcpy(call.extents, self.extents, sizeof(self.extents))
+        memcpy(call.strides, strides, sizeof(call.strides))
+        call.n_values = plan.n_values
+        call.caller = current_worker()
+        call.last_signal_check = monotonic_us()
+        PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO if writes else PyBUF_STRIDED)
+        try:
+            call.buffer = <char*>view.buf
+            work_us = call.n_values * VALUE_US + view.len // NBYTES_PER_US
+            n_threads = min(get_threads(), MAX_THREADS) if work_us > HELPERS_PAY_US else 1
+            if self.directory is not None:
+                run_files(&call, self.directory, n_threads, writes)
+            else:
+                run_values(&call, self.store, n_threads, writes)
+        finally:
+            PyBuffer_Release(&view)
+            worker_trim(call.caller, KEEP_NBYTES)
+        return 0
+
+
+cdef void set_key_format(Transfer transfer, Call* call) noexcept:
+    call.ndim = transfer.ndim
+    call.key_prefix = <const char*>transfer.key_prefix
+    call.key_prefix_nbytes = len(transfer.key_prefix)
+    call.separator = transfer.separator
+    call.separator_first = transfer.separator_first
+
+
+cdef Plan plan_of(Transfer transfer, object selection):
+    """A selection laid over the grid of the chunks."""
+    cdef Plan plan = Plan(transfer.ndim)
+    cdef int axis
+    if 0 in selection.transfer_shape:
+        return plan   # no tables for the other axes, which may be long
+    for axis in range(transfer.ndim):
+        chosen = selection.axes[axis]
+        if chosen is None:
+            continue
+        if isinstance(chosen, tuple):
+            plan.set_slice(axis, chosen[0], chosen[1], chosen[2], transfer.pipeline.shape[axis],
+                           transfer.cells.shape[axis])
+        else:
+            plan.set_positions(axis, chosen, transfer.pipeline.shape[axis], transfer.cells.shape[axis])
+    if selection.points is not None:
+        axes, coordinates = selection.points
+        plan.set_points(axes, coordinates, [transfer.pipeline.shape[axis] for axis in axes],
+                        [transfer.cells.shape[axis] for axis in axes])
+    plan.finish()
+    return plan
+
+
+cdef int buffer_strides(Transfer transfer, object selection, object buffer, int64_t* strides) except -1:
+    cdef int axis
+    memset(strides, 0, (MAX_NDIM + 1) * sizeof(int64_t))
+    of_dims = buffer.strides
+    for axis in range(transfer.ndim):
+        dim = selection.transfer_axes[axis]
+        if dim >= 0:
+            strides[axis] = of_dims[dim]
+    if selection.points_dim >= 0:
+        strides[transfer.ndim] = of_dims[selection.points_dim]
+    return 0
+
+
+cdef class ArrayBase:
+    """What `zarrcy.Array` does in compiled code: plain integers and slices, without a Python object per step."""
+
+    def __getitem__(self, key):
+        cdef Transfer transfer = self._transfer
+        cdef int64_t strides[MAX_NDIM + 1]
+        cdef bint is_dropped[MAX_NDIM]
+        cdef Plan plan = Plan(transfer.ndim)
+        shape = plan_basic(transfer, key, plan, is_dropped)
+        if shape is None:
+            return self._get(parse(key, transfer.shape))
+        out = np.empty(shape, transfer.dtype)
+        basic_strides(transfer, out, is_dropped, strides)
+        transfer.run(plan, out, strides, False)
+        return out if shape else out[()]
+
+
+cdef object plan_basic(Transfer transfer, object key, Plan plan, bint* is_dropped):
+    """Lay plain integers and slices over the grid; the shape of the result, or None for any other key."""
+    cdef Py_ssize_t start, stop, step, count
+    cdef Py_ssize_t n = 1
+    cdef int axis
+    cdef int64_t starts[MAX_NDIM]
+    cdef int64_t steps[MAX_NDIM]
+    cdef int64_t counts[MAX_NDIM]
+    cdef object item
+    cdef bint is_nothing = False
+    cdef bint is_tuple = type(key) is tuple
+    if is_tuple:
+        n = PyTuple_GET_SIZE(key)
+    if n > transfer.ndim:
+        return None
+    shape = []
+    for axis in range(transfer.ndim):
+        is_dropped[axis] = False
+        if axis >= n:
+            start, step, count = 0, 1, transfer.extents[axis]
+            shape.append(count)
+        else:
+            item = <object>PyTuple_GET_ITEM(key, axis) if is_tuple else key
+            if PySlice_Check(item):
+                try:
+                    PySlice_Unpack(item, &start, &stop, &step)
+                except (TypeError, ValueError):
+                    return None   # `parse` says what is wrong with it
+                count = PySlice_AdjustIndices(transfer.extents[axis], &start, &stop, step)
+                shape.append(count)
+            elif PyLong_CheckExact(item) and -transfer.extents[axis] <= item < transfer.extents[axis]:
+                start = item
+                if start < 0:
+                    start += transfer.extents[axis]
+                step = count = 1
+                is_dropped[axis] = True
+            else:
+                return None
+        starts[axis], steps[axis], counts[axis] = start, step, count
+        is_nothing = is_nothing or count == 0
+    if is_nothing:
+        return tuple(shape)   # no tables for the other axes, which may be long
+    for axis in range(transfer.ndim):
+        plan.set_slice(axis, starts[axis], steps[axis], counts[axis], transfer.pipeline.shape[axis],
+                       transfer.cells.shape[axis])
+    plan.finish()
+    return tuple(shape)
+
+
+cdef int basic_strides(Transfer transfer, object buffer, const bint* is_dropped, int64_t* strides) except -1:
+    cdef int axis, dim = 0
+    memset(strides, 0, (MAX_NDIM + 1) * sizeof(int64_t))
+    of_dims = buffer.strides
+    for axis in range(transfer.ndim):
+        if not is_dropped[axis]:
+            strides[axis] = of_dims[dim]
+            dim += 1
+    return 0
