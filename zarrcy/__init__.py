@@ -1,0 +1,113 @@
+"""Zarr v2 and v3: chunked, compressed N-dimensional arrays, from memory to object stores.
+
+>>> import zarrcy
+>>> a = zarrcy.create(shape=(1000, 1000), chunks=(100, 100), dtype="float32")
+>>> a[:10, :10] = 1
+>>> float(a[5, 5])
+1.0
+"""
+
+from zarrcy import codecs, stores
+from zarrcy.arrays import Array
+from zarrcy.config import show_config
+from zarrcy.copying import copy
+from zarrcy.creation import (
+    array,
+    create,
+    empty,
+    empty_like,
+    full,
+    full_like,
+    load,
+    ones,
+    ones_like,
+    save,
+    zeros,
+    zeros_like,
+)
+from zarrcy.errors import (
+    ChecksumError,
+    ChunkCountWarning,
+    CodecError,
+    ConcurrentWriteWarning,
+    ConflictError,
+    MetadataError,
+    MissingChunkError,
+    NodeError,
+    NodeExistsError,
+    NodeNotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    SelectionError,
+    StoreError,
+    ThrottledError,
+    UnavailableError,
+    UnknownExtensionError,
+    ZarrcyError,
+    ZarrcyWarning,
+)
+from zarrcy.groups import Group
+from zarrcy.hierarchy import consolidate_metadata, create_array, create_group, open, open_array, open_group, tree
+from zarrcy.metadata import ArrayMetadata, GroupMetadata
+from zarrcy.node import Attributes
+from zarrcy.stores import Store
+from zarrcy.threads import get_threads, set_threads, use_threads
+
+__all__ = [
+    "Array",
+    "ArrayMetadata",
+    "Attributes",
+    "ChecksumError",
+    "ChunkCountWarning",
+    "CodecError",
+    "ConcurrentWriteWarning",
+    "ConflictError",
+    "Group",
+    "GroupMetadata",
+    "MetadataError",
+    "MissingChunkError",
+    "NodeError",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "OutcomeUnknownError",
+    "PermissionDeniedError",
+    "ReadOnlyError",
+    "SelectionError",
+    "Store",
+    "StoreError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnknownExtensionError",
+    "ZarrcyError",
+    "ZarrcyWarning",
+    "__version__",
+    "array",
+    "codecs",
+    "consolidate_metadata",
+    "copy",
+    "create",
+    "create_array",
+    "create_group",
+    "empty",
+    "empty_like",
+    "full",
+    "full_like",
+    "get_threads",
+    "load",
+    "ones",
+    "ones_like",
+    "open",
+    "open_array",
+    "open_group",
+    "save",
+    "set_threads",
+    "show_config",
+    "stores",
+    "tree",
+    "use_threads",
+    "zeros",
+    "zeros_like",
+]
+
+__version__ = "0.1.0"
