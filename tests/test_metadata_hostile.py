@@ -95,18 +95,21 @@ def parse(key, document):
 
 def measured(key, document):
     """The metadata or the error that a document gives; fails when it takes too long or too much."""
-    tracemalloc.start()
-    start = time.process_time()
-    try:
-        result = parse(key, document)
-    except (MetadataError, UnknownExtensionError) as error:
-        result = error
-        assert len(str(error)) < 4000
-    seconds = time.process_time() - start
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    for _ in range(3):  # other work on the machine can only add
+        tracemalloc.start()
+        start = time.process_time()
+        try:
+            result = parse(key, document)
+        except (MetadataError, UnknownExtensionError) as error:
+            result = error
+            assert len(str(error)) < 4000
+        seconds = time.process_time() - start
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < MAX_NBYTES
+        if seconds < MAX_SECONDS:
+            break
     assert seconds < MAX_SECONDS
-    assert peak < MAX_NBYTES
     return result
 
 
