@@ -158,7 +158,7 @@ def array_positions(array: npt.NDArray[Any], axis: int, length: int) -> Position
     """Positions counted from the start, flat; the array itself where it already is that."""
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
-    low, high = int(np.minimum.reduce(array, axis=None)), int(np.maximum.reduce(array, axis=None))
+    low, high = int(array.min()), int(array.max())
     if low < -length or high >= length:
         position(low if low < -length else high, axis, length)
     positions = flat(array)
