@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import servers.process
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,6 +39,10 @@ def pytest_configure() -> None:
 
     if sys.flags.safe_path and Path(zarrcy.__file__).is_relative_to(ROOT / "zarrcy"):
         raise pytest.UsageError("zarrcy: expected the installed package, got the source directory")
+
+
+def pytest_sessionfinish() -> None:
+    servers.process.stop_all()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

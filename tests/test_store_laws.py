@@ -1,19 +1,12 @@
 """Every store and wrapper keeps the laws of stores, one test for each."""
 
 import pytest
+from store_makers import MAKERS
 
 from zarrcy.stores import Store
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.zip import ZipStore
 from zarrcy.testing import STORE_LAWS, check_store
-
-
-def filesystem(path):
-    from zarrcy.stores.filesystem import FilesystemStore
-
-    # A directory that is missing is an error, not an empty store.
-    (path / "store").mkdir()
-    return FilesystemStore(path / "store")
 
 
 class Plain(Store):
@@ -45,20 +38,18 @@ class Plain(Store):
         return self.inner.__reduce__()
 
 
-MAKERS = {
-    "filesystem": filesystem,
-    "memory": lambda path: MemoryStore(),
+FORMS = {
+    **MAKERS,
     "memory over a dict": lambda path: MemoryStore.over({}),
-    "zip": lambda path: ZipStore(path / "a.zip"),
     "zip, durable": lambda path: ZipStore(path / "a.zip", durable=True, mode="x"),
     "a store with only what must be written": lambda path: Plain(),
 }
 
 
 @pytest.mark.parametrize("law", STORE_LAWS)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", FORMS)
 def test_a_store_keeps_the_law(name, law, tmp_path):
-    store = MAKERS[name](tmp_path)
+    store = FORMS[name](tmp_path)
     STORE_LAWS[law](store)
     store.close()
 

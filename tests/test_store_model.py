@@ -7,10 +7,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from store_makers import MAKERS
 
 from zarrcy.errors import ConflictError
-from zarrcy.stores.filesystem import FilesystemStore
-from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.zip import ZipStore
 
 segments = st.sampled_from(["a", "b", "c", "temp", "temp2", "0", "größe", "zarr.json"])
@@ -113,13 +112,6 @@ class StoreModel(RuleBasedStateMachine):
         for key, value in self.model.items():
             assert bytes(self.store.get(key)) == value
             assert self.store.size(key) == len(value)
-
-
-MAKERS = {
-    "memory": lambda path: MemoryStore(),
-    "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
-    "filesystem": FilesystemStore,
-}
 
 
 def run(name, n_examples, n_steps):

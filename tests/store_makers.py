@@ -1,0 +1,32 @@
+"""A new, empty store of every kind: the table that the laws, the model and the tests of arrays run over.
+
+Each maker takes a new directory of the test's own. Stores with a server start it on first use (`servers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from zarrcy.stores import Store
+from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.zip import ZipStore
+
+__all__ = ["MAKERS", "ON_SERVERS"]
+
+
+def filesystem(path: Path) -> Store:
+    # A directory that is missing is an error, not an empty store.
+    (path / "store").mkdir()
+    return FilesystemStore(path / "store")
+
+
+MAKERS: dict[str, Callable[[Path], Store]] = {
+    "filesystem": filesystem,
+    "memory": lambda path: MemoryStore(),
+    "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
+}
+
+# Those whose every call is a round trip: the tests take smaller counts.
+ON_SERVERS: frozenset[str] = frozenset()
