@@ -261,27 +261,18 @@ def test_importing_zarrcy_loads_no_store_package_and_nothing_heavy() -> None:
     assert "zarrcy.testing" not in new
 
 
-def import_times(cache: Path) -> dict[str, int]:
-    """The time of each module that zarrcy adds to NumPy, without that of what it imports, in microseconds."""
-    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(cache)}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-X", "importtime", "-c", "import numpy; print(end='', flush=True); import zarrcy"]
-    lines = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=True, timeout=60).stderr
-    rows = re.findall(r"import time: +(\d+) \| +\d+ \| +(\S+)", lines)
-    names = [name for _, name in rows]
-    return {name: int(own) for own, name in rows[names.index("numpy") + 1 :]}
-
-
 def test_importing_zarrcy_costs_at_most_15_ms_above_numpy(tmp_path: Path) -> None:
-    """Each module's least time over several runs, added up: other work on the machine can only add to a run."""
-    least: dict[str, int] = {}
-    for _ in range(40):
-        for name, own in import_times(tmp_path).items():
-            least[name] = min(own, least.get(name, own))
-        if sum(least.values()) <= 15_000:
+    """The least of several runs, in CPU time: other work on the machine can only add. The first writes the bytecode.
+
+    NumPy's import starts the threads of OpenBLAS, which spin for a while; with one thread they are not counted as ours.
+    """
+    code = "import numpy, time; t = time.process_time(); import zarrcy; print(time.process_time() - t)"
+    costs = []
+    for _ in range(25):
+        costs.append(float(python(code, PYTHONPYCACHEPREFIX=str(tmp_path), OPENBLAS_NUM_THREADS="1")))
+        if len(costs) >= 3 and min(costs) <= 0.015:
             break
-    assert "zarrcy.transfer" in least
-    assert sum(least.values()) <= 15_000, f"{sum(least.values()) / 1000:.1f} ms"
+    assert min(costs) <= 0.015, f"{min(costs) * 1000:.1f} ms"
 
 
 @pytest.mark.parametrize(
