@@ -19,6 +19,10 @@ namespace {
 // ever.
 constexpr size_t kKeepNbytes = size_t{16} << 20;
 
+// The kernel copies a file into a buffer at a fifth of its speed when the buffer begins at 16 bytes past a page, where
+// malloc puts large ones, and at full speed from 32 on (measured: 8 MiB in 2.6 ms and 0.5 ms).
+constexpr size_t kAlignment = 128;
+
 // musl gives a thread 128 KiB, macOS 512 KiB; blosclz alone has tables of 64 KiB and more on the stack.
 constexpr size_t kStackNbytes = size_t{4} << 20;
 
@@ -184,7 +188,7 @@ char* worker_scratch(Worker* worker, int slot, size_t nbytes) noexcept {
   if (worker->capacities[slot] < nbytes || !worker->buffers[slot]) {
     std::free(worker->buffers[slot]);
     const size_t capacity = (nbytes + 4096) & ~size_t{4095};
-    worker->buffers[slot] = static_cast<char*>(std::malloc(capacity));
+    worker->buffers[slot] = static_cast<char*>(std::aligned_alloc(kAlignment, capacity));
     worker->capacities[slot] = worker->buffers[slot] ? capacity : 0;
   }
   return worker->buffers[slot];
