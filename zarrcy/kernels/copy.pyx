@@ -11,7 +11,8 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    /* One item of constant size: the compiler turns memcpy into one load and one store, whatever the alignment. */
+    /* Items of constant size: the compiler turns memcpy into loads and stores, whatever the alignment. An item may be a
+       run of them. */
     #define ZARRCY_STRIDED(N) \
       for (int64_t i = 0; i < count; ++i, dst += dst_stride, src += src_stride) memcpy(dst, src, N)
     static inline void zarrcy_copy_strided(char* dst, int64_t dst_stride, const char* src, int64_t src_stride,
@@ -22,6 +23,9 @@ cdef extern from *:
         case 4: ZARRCY_STRIDED(4); break;
         case 8: ZARRCY_STRIDED(8); break;
         case 16: ZARRCY_STRIDED(16); break;
+        case 32: ZARRCY_STRIDED(32); break;
+        case 64: ZARRCY_STRIDED(64); break;
+        case 128: ZARRCY_STRIDED(128); break;
         default: ZARRCY_STRIDED((size_t)itemsize);
       }
     }
@@ -59,6 +63,11 @@ cdef inline int64_t offset_of(int64_t i, int64_t stride, const int64_t* position
 
 cdef inline bint has_table(Loop* loop) noexcept nogil:
     return loop.src_positions is not NULL or loop.dst_positions is not NULL
+
+
+cdef inline bint is_run(Loop* loop, int64_t itemsize) noexcept nogil:
+    """Whether the items of the loop are contiguous on both sides: together they are one larger item."""
+    return not has_table(loop) and loop.dst_stride == itemsize and loop.src_stride == itemsize
 
 
 cdef int arrange(char** dst, const char** src, Loop* loops, int n_loops) noexcept nogil:
@@ -103,8 +112,6 @@ cdef void copy_innermost(char* dst, const char* src, Loop* loop, int64_t itemsiz
                 memcpy(dst + dst_offset, src + src_offset, itemsize)
     elif word:
         swap_strided(dst, loop.dst_stride, src, loop.src_stride, loop.count, itemsize, word)
-    elif loop.dst_stride == itemsize and loop.src_stride == itemsize:
-        memcpy(dst, src, loop.count * itemsize)
     else:
         copy_strided(dst, loop.dst_stride, src, loop.src_stride, loop.count, itemsize)
 
@@ -126,6 +133,9 @@ cdef void copy_items(char* dst, const char* src, Loop* loops, int n_loops, int64
         if loops[i].count == 0:
             return
     n_loops = arrange(&dst, &src, loops, n_loops)
+    if n_loops and word == 0 and is_run(&loops[n_loops - 1], itemsize):
+        n_loops -= 1
+        itemsize *= loops[n_loops].count
     if n_loops:
         copy_nest(dst, src, loops, n_loops, itemsize, word)
     else:
