@@ -214,9 +214,9 @@ class Array(ArrayBase, Node[ArrayMetadata]):
 
     def _get(self, selection: Selection, out: npt.NDArray[Any] | None = None) -> Any:
         if out is None:
-            buffer = np.empty(selection.transfer_shape, self.dtype)
-            self._transfer.read(selection, buffer)
-            result = buffer.reshape(selection.shape)
+            result = self._transfer.read(selection, None)
+            if result.shape != selection.shape:
+                result = result.reshape(selection.shape)
             return result[()] if selection.scalar else result
         if out.shape != selection.shape:
             raise SelectionError(f"out: expected shape {selection.shape}, got {out.shape}")

@@ -19,7 +19,8 @@ cdef class Transfer:
     cdef char separator
     cdef bint separator_first            # "c/0/1": a separator before the first index, as in the encoding "default"
 
-    cdef int run(self, Plan plan, object buffer, const int64_t* strides, bint writes) except -1
+    # buffer, of nbytes bytes: the first item; strides in bytes, per axis of the array, and at ndim of the points.
+    cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1
 
 cdef class ArrayBase:
     cdef public Transfer _transfer       # replaced when the array is resized

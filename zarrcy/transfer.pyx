@@ -5,8 +5,7 @@ store is a directory and the chain needs no Python, a chunk is read, decoded and
 pool; otherwise Python threads fetch the values, each decoding what it fetched. In both the calling thread takes part,
 and small calls stay on it.
 """
-from cpython.buffer cimport PyBUF_STRIDED, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
-from cpython.long cimport PyLong_CheckExact
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Check, PySlice_Unpack
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -15,6 +14,7 @@ from libc.string cimport memcpy, memset
 
 from zarrcy.codecs.pipeline cimport CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM
+from zarrcy.kernels.output cimport array_data, array_strides, new_array
 from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.pool cimport current_worker, worker_trim
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
@@ -99,20 +99,27 @@ cdef class Transfer:
         return key_text(&call, c_index)
 
     def read(self, selection, buffer):
-        """Read a selection into a writable array of shape ``selection.transfer_shape``."""
+        """Read a selection into a writable NumPy array of shape ``selection.transfer_shape``, or into a new one for
+        ``None``; returns it."""
         cdef int64_t strides[MAX_NDIM + 1]
-        buffer_strides(self, selection, buffer, strides)
-        self.run(plan_of(self, selection), buffer, strides, False)
+        cdef int64_t shape[MAX_NDIM]
+        cdef int dim
+        if buffer is None:
+            for dim in range(len(selection.transfer_shape)):
+                shape[dim] = selection.transfer_shape[dim]
+            buffer = new_array(len(selection.transfer_shape), shape, self.dtype)
+        selection_strides(self, selection, buffer, strides)
+        self.run(plan_of(self, selection), array_data(buffer), buffer.nbytes, strides, False)
+        return buffer
 
     def write(self, selection, buffer):
-        """Write an array of shape ``selection.transfer_shape`` and of the array's data type."""
+        """Write a NumPy array of shape ``selection.transfer_shape`` and of the array's data type."""
         cdef int64_t strides[MAX_NDIM + 1]
-        buffer_strides(self, selection, buffer, strides)
-        self.run(plan_of(self, selection), buffer, strides, True)
+        selection_strides(self, selection, buffer, strides)
+        self.run(plan_of(self, selection), array_data(buffer), buffer.nbytes, strides, True)
 
-    cdef int run(self, Plan plan, object buffer, const int64_t* strides, bint writes) except -1:
+    cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1:
         cdef Call call
-        cdef Py_buffer view
         cdef int64_t work_us
         cdef int n_threads
         if plan.n_values == 0:
@@ -123,22 +130,20 @@ cdef class Transfer:
         call.cells = <PyObject*>self.cells
         call.raises_missing = self.raises_missing
         set_key_format(self, &call)
-        memcpy(call.extents, self.extents, sizeof(self.extents))
-        memcpy(call.strides, strides, sizeof(call.strides))
+        memcpy(call.extents, self.extents, self.ndim * sizeof(int64_t))
+        memcpy(call.strides, strides, (self.ndim + 1) * sizeof(int64_t))
+        call.buffer = buffer
         call.n_values = plan.n_values
         call.caller = current_worker()
         call.last_signal_check = monotonic_us()
-        PyObject_GetBuffer(buffer, &view, PyBUF_STRIDED_RO if writes else PyBUF_STRIDED)
+        work_us = call.n_values * VALUE_US + nbytes // NBYTES_PER_US
+        n_threads = min(get_threads(), MAX_THREADS) if work_us > HELPERS_PAY_US else 1
         try:
-            call.buffer = <char*>view.buf
-            work_us = call.n_values * VALUE_US + view.len // NBYTES_PER_US
-            n_threads = min(get_threads(), MAX_THREADS) if work_us > HELPERS_PAY_US else 1
             if self.directory is not None:
                 run_files(&call, self.directory, n_threads, writes)
             else:
                 run_values(&call, self.store, n_threads, writes)
         finally:
-            PyBuffer_Release(&view)
             worker_trim(call.caller, KEEP_NBYTES)
         return 0
 
@@ -174,16 +179,15 @@ cdef Plan plan_of(Transfer transfer, object selection):
     return plan
 
 
-cdef int buffer_strides(Transfer transfer, object selection, object buffer, int64_t* strides) except -1:
-    cdef int axis
-    memset(strides, 0, (MAX_NDIM + 1) * sizeof(int64_t))
-    of_dims = buffer.strides
+cdef int selection_strides(Transfer transfer, object selection, object buffer, int64_t* strides) except -1:
+    """The strides of the buffer in bytes, per axis of the array."""
+    cdef const int64_t* of_dims = array_strides(buffer)
+    cdef int axis, dim
     for axis in range(transfer.ndim):
         dim = selection.transfer_axes[axis]
-        if dim >= 0:
-            strides[axis] = of_dims[dim]
-    if selection.points_dim >= 0:
-        strides[transfer.ndim] = of_dims[selection.points_dim]
+        strides[axis] = of_dims[dim] if dim >= 0 else 0
+    dim = selection.points_dim
+    strides[transfer.ndim] = of_dims[dim] if dim >= 0 else 0
     return 0
 
 
@@ -193,22 +197,32 @@ cdef class ArrayBase:
     def __getitem__(self, key):
         cdef Transfer transfer = self._transfer
         cdef int64_t strides[MAX_NDIM + 1]
+        cdef int64_t shape[MAX_NDIM]
         cdef bint is_dropped[MAX_NDIM]
-        cdef Plan plan = Plan(transfer.ndim)
-        shape = plan_basic(transfer, key, plan, is_dropped)
-        if shape is None:
+        cdef Plan plan = Plan.__new__(Plan, transfer.ndim)
+        cdef int ndim = plan_basic(transfer, key, plan, shape, is_dropped)
+        cdef int64_t nbytes = transfer.pipeline.itemsize
+        cdef int axis, dim = 0
+        if ndim < 0:
             return self._get(parse(key, transfer.shape))
-        out = np.empty(shape, transfer.dtype)
-        basic_strides(transfer, out, is_dropped, strides)
-        transfer.run(plan, out, strides, False)
-        return out if shape else out[()]
+        out = new_array(ndim, shape, transfer.dtype)
+        for axis in range(transfer.ndim):
+            strides[axis] = 0
+            if not is_dropped[axis]:
+                strides[axis] = array_strides(out)[dim]
+                nbytes *= shape[dim]
+                dim += 1
+        strides[transfer.ndim] = 0
+        transfer.run(plan, array_data(out), nbytes, strides, False)
+        return out if ndim else out[()]
 
 
-cdef object plan_basic(Transfer transfer, object key, Plan plan, bint* is_dropped):
-    """Lay plain integers and slices over the grid; the shape of the result, or None for any other key."""
-    cdef Py_ssize_t start, stop, step, count
+cdef int plan_basic(Transfer transfer, object key, Plan plan, int64_t* shape, bint* is_dropped) except -2:
+    """Lay integers, slices and an ellipsis over the grid. Sets the shape of the result and returns its number of
+    dimensions; -1 for any other key."""
+    cdef Py_ssize_t start, stop, step, count, n_before, n_after
     cdef Py_ssize_t n = 1
-    cdef int axis
+    cdef int axis, overflow, ndim = 0
     cdef int64_t starts[MAX_NDIM]
     cdef int64_t steps[MAX_NDIM]
     cdef int64_t counts[MAX_NDIM]
@@ -217,48 +231,51 @@ cdef object plan_basic(Transfer transfer, object key, Plan plan, bint* is_droppe
     cdef bint is_tuple = type(key) is tuple
     if is_tuple:
         n = PyTuple_GET_SIZE(key)
-    if n > transfer.ndim:
-        return None
-    shape = []
+    n_before, n_after = n, 0
+    for axis in range(<int>n):
+        if (<object>PyTuple_GET_ITEM(key, axis) if is_tuple else key) is Ellipsis:
+            n_before, n_after = axis, n - 1 - axis
+            break
+    if n_before + n_after > transfer.ndim:
+        return -1
     for axis in range(transfer.ndim):
         is_dropped[axis] = False
-        if axis >= n:
+        if n_before <= axis < transfer.ndim - n_after:
             start, step, count = 0, 1, transfer.extents[axis]
-            shape.append(count)
         else:
-            item = <object>PyTuple_GET_ITEM(key, axis) if is_tuple else key
+            if not is_tuple:
+                item = key
+            elif axis < n_before:
+                item = <object>PyTuple_GET_ITEM(key, axis)
+            else:
+                item = <object>PyTuple_GET_ITEM(key, n - (transfer.ndim - axis))
             if PySlice_Check(item):
                 try:
                     PySlice_Unpack(item, &start, &stop, &step)
                 except (TypeError, ValueError):
-                    return None   # `parse` says what is wrong with it
+                    return -1   # `parse` says what is wrong with it
                 count = PySlice_AdjustIndices(transfer.extents[axis], &start, &stop, step)
-                shape.append(count)
-            elif PyLong_CheckExact(item) and -transfer.extents[axis] <= item < transfer.extents[axis]:
-                start = item
+            elif PyLong_CheckExact(item):
+                start = PyLong_AsLongLongAndOverflow(item, &overflow)
+                if overflow or not -transfer.extents[axis] <= start < transfer.extents[axis]:
+                    return -1
                 if start < 0:
                     start += transfer.extents[axis]
                 step = count = 1
                 is_dropped[axis] = True
             else:
-                return None
+                return -1
         starts[axis], steps[axis], counts[axis] = start, step, count
         is_nothing = is_nothing or count == 0
+        if not is_dropped[axis]:
+            shape[ndim] = count
+            ndim += 1
+    if ndim == 0 and n_before < n:
+        return -1   # an array without axes, where the same index without the ellipsis gives an item
     if is_nothing:
-        return tuple(shape)   # no tables for the other axes, which may be long
+        return ndim   # no tables for the other axes, which may be long
     for axis in range(transfer.ndim):
         plan.set_slice(axis, starts[axis], steps[axis], counts[axis], transfer.pipeline.shape[axis],
                        transfer.cells.shape[axis])
     plan.finish()
-    return tuple(shape)
-
-
-cdef int basic_strides(Transfer transfer, object buffer, const bint* is_dropped, int64_t* strides) except -1:
-    cdef int axis, dim = 0
-    memset(strides, 0, (MAX_NDIM + 1) * sizeof(int64_t))
-    of_dims = buffer.strides
-    for axis in range(transfer.ndim):
-        if not is_dropped[axis]:
-            strides[axis] = of_dims[dim]
-            dim += 1
-    return 0
+    return ndim

@@ -31,6 +31,9 @@ cdef struct Cell:
     const Piece* pieces[MAX_NDIM + 1]
     int64_t chunk[MAX_NDIM]
 
+cdef enum:
+    N_INLINE = 16    # pieces that a plan holds without an allocation: enough for small reads
+
 cdef class Plan:
     cdef readonly int ndim
     cdef int n_dims                        # ndim, and one more when there are points
@@ -46,6 +49,9 @@ cdef class Plan:
     cdef const int64_t* point_chunks[MAX_NDIM]   # and the chunk's index
     cdef readonly int64_t n_values               # values of the store that are touched
     cdef object owned                            # the arrays that the tables point into
+    cdef Piece inline_pieces[N_INLINE]
+    cdef Run inline_runs[N_INLINE]
+    cdef int64_t n_inline_pieces, n_inline_runs  # how many of them are taken
 
     cdef int set_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
                        int64_t inner) except -1

@@ -3,11 +3,11 @@
 The tables grow with the chunks along each axis, never with their product. In a sharded array the grid is that of the
 inner chunks; pieces of one shard are neighbours, and a `Run` names them.
 """
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
-from zarrcy.kernels.copy cimport MAX_NDIM, Loop
+from zarrcy.kernels.copy cimport Loop
 
 import numpy as np
 
@@ -25,19 +25,22 @@ cdef const int64_t* table(object array) except? NULL:
     return data
 
 
+@cython.no_gc   # what it owns are arrays of numbers
+@cython.freelist(8)
 cdef class Plan:
     """A selection laid over a chunk grid."""
 
     def __cinit__(self, int ndim):
         self.ndim = ndim
         self.n_dims = ndim
-        memset(self.is_point_axis, 0, sizeof(self.is_point_axis))
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(MAX_NDIM + 1):
-            free(self.pieces[i])
-            free(self.runs[i])
+        cdef int dim
+        for dim in range(self.n_dims):
+            if not self.inline_pieces <= self.pieces[dim] < self.inline_pieces + N_INLINE:
+                free(self.pieces[dim])
+            if not self.inline_runs <= self.runs[dim] < self.inline_runs + N_INLINE:
+                free(self.runs[dim])
 
     cdef int set_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
                        int64_t inner) except -1:
@@ -50,10 +53,7 @@ cdef class Plan:
             return 0
         n = last // inner - start // inner if step > 0 else start // inner - last // inner
         n = min(n + 1, count)
-        pieces = <Piece*>malloc(n * sizeof(Piece)) if n <= MAX_PIECES else NULL
-        if pieces is NULL:
-            raise MemoryError(f"expected memory for the {n} chunks of a selection along axis {axis}, got none")
-        self.pieces[axis] = pieces
+        pieces = take_pieces(self, axis, n)
         while k < count:
             position = start + k * step
             pieces[i].chunk = position // inner
@@ -204,14 +204,40 @@ cdef class Plan:
             self.n_values *= self.n_runs[dim]
 
 
+cdef Piece* take_pieces(Plan plan, int axis, int64_t n) except NULL:
+    """Room for n pieces along an axis."""
+    cdef Piece* pieces
+    if n <= N_INLINE - plan.n_inline_pieces:
+        pieces = &plan.inline_pieces[plan.n_inline_pieces]
+        plan.n_inline_pieces += n
+    else:
+        pieces = <Piece*>malloc(n * sizeof(Piece)) if n <= MAX_PIECES else NULL
+        if pieces is NULL:
+            raise MemoryError(f"expected memory for the {n} chunks of a selection along axis {axis}, got none")
+    plan.pieces[axis] = pieces
+    return pieces
+
+
+cdef Run* take_runs(Plan plan, int axis, int64_t n) except NULL:
+    """Room for n runs along an axis."""
+    cdef Run* runs
+    if n <= N_INLINE - plan.n_inline_runs:
+        runs = &plan.inline_runs[plan.n_inline_runs]
+        plan.n_inline_runs += n
+    else:
+        runs = <Run*>malloc(n * sizeof(Run))
+        if runs is NULL:
+            raise MemoryError()
+    plan.runs[axis] = runs
+    return runs
+
+
 cdef int set_runs(Plan plan, int axis, int64_t per_value) except -1:
     """Group the pieces of an axis by the stored chunk, which holds `per_value` chunks along the axis."""
     cdef int64_t i, n = 0, value
-    cdef Run* runs = <Run*>malloc(plan.n_pieces[axis] * sizeof(Run))
+    cdef Run* runs = take_runs(plan, axis, plan.n_pieces[axis])
     if axis < plan.ndim:
         plan.per_value[axis] = per_value
-    if runs is NULL:
-        raise MemoryError()
     for i in range(plan.n_pieces[axis]):
         value = plan.pieces[axis][i].chunk // per_value
         if n and runs[n - 1].value == value:
@@ -219,7 +245,6 @@ cdef int set_runs(Plan plan, int axis, int64_t per_value) except -1:
         else:
             runs[n] = Run(value, i, i + 1)
             n += 1
-    plan.runs[axis] = runs
     plan.n_runs[axis] = n
     return 0
 
@@ -231,10 +256,7 @@ cdef int set_tables(Plan plan, int axis, object chunks, object begins, int64_t n
     cdef const int64_t* out_table = table(outs)
     cdef const int64_t* begin_table = table(begins)
     cdef const int64_t* chunk_table = table(chunks)
-    cdef Piece* pieces = <Piece*>malloc(n_pieces * sizeof(Piece))
-    if pieces is NULL:
-        raise MemoryError()
-    plan.pieces[axis] = pieces
+    cdef Piece* pieces = take_pieces(plan, axis, n_pieces)
     plan.n_pieces[axis] = n_pieces
     plan.owned = (plan.owned, items, outs)
     for i in range(n_pieces):
