@@ -19,7 +19,8 @@ from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.pool cimport current_worker, worker_trim
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
 from zarrcy.transfer_cells cimport Call, key_text
-from zarrcy.transfer_files cimport run_files
+from zarrcy.transfer_file_writes cimport write_files
+from zarrcy.transfer_files cimport read_files
 from zarrcy.transfer_values cimport run_values
 
 import numpy as np
@@ -139,10 +140,12 @@ cdef class Transfer:
         work_us = call.n_values * VALUE_US + nbytes // NBYTES_PER_US
         n_threads = min(get_threads(), MAX_THREADS) if work_us > HELPERS_PAY_US else 1
         try:
-            if self.directory is not None:
-                run_files(&call, self.directory, n_threads, writes)
-            else:
+            if self.directory is None:
                 run_values(&call, self.store, n_threads, writes)
+            elif writes:
+                write_files(&call, self.directory, n_threads)
+            else:
+                read_files(&call, self.directory, n_threads)
         finally:
             worker_trim(call.caller, KEEP_NBYTES)
         return 0

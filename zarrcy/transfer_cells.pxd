@@ -1,10 +1,10 @@
-"""Between one stored value and the caller's buffer: decode, fill, encode, merge."""
+"""Between one stored value and the caller's buffer: keys, failures, decoding, filling."""
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from zarrcy.codecs.codec cimport Bytes, Failure, Outcome
-from zarrcy.codecs.pipeline cimport CodecPipeline, Touch
-from zarrcy.kernels.copy cimport MAX_NDIM
-from zarrcy.kernels.plan cimport Place
+from zarrcy.codecs.pipeline cimport CodecPipeline
+from zarrcy.kernels.copy cimport MAX_NDIM, Loop
+from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker
 
 cdef enum:
@@ -86,11 +86,11 @@ cdef int read_memory(Call* call, Place* place, Bytes value, Worker* worker) noex
 cdef int fill_cells(Call* call, Place* place, Worker* worker) noexcept nogil
 # The entry of an inner chunk in the index of its shard, by its number in the place.
 cdef int64_t entry_number(Call* call, Place* place, int64_t number) noexcept nogil
-# How much of a stored chunk the buffer holds, and the encoding of the chunk when that is WHOLLY.
-cdef int encode_whole(Call* call, Place* place, Bytes* value, Touch* touch, bint* is_empty,
-                      Worker* worker) noexcept nogil
-# The encoding of a stored chunk: the old one (data NULL: absent) with the items of the buffer written over it. is_empty
-# is set, and nothing encoded, when all of that is the fill value; not with keep, nor when the buffer holds only a part
-# of the chunk.
-cdef int encode_merged(Call* call, Place* place, Bytes old, bint keep, Bytes* value, bint* is_empty,
-                       Worker* worker) noexcept nogil
+# The same of a cell.
+cdef int64_t entry_of(CodecPipeline pipeline, const Place* place, const Cell* cell) noexcept nogil
+# The loops between a cell, laid out by these strides, and the buffer; -1 when memory is short.
+cdef int loops_of(Call* call, Plan plan, const Cell* cell, const int64_t* strides, bint to_chunk, Loop* loops,
+                  int64_t* chunk_offset, int64_t* buffer_offset, Worker* worker) noexcept nogil
+# Takes the codecs off that are around a shard, and decodes its index.
+cdef Outcome open_shard(CodecPipeline pipeline, Bytes value, Bytes* shard, const uint64_t** index, Worker* worker,
+                        Failure* failure) noexcept nogil

@@ -1,28 +1,20 @@
-"""Reads and writes of stored chunks in files: without the GIL, on the native pool."""
-from libc.errno cimport ENOENT, EOVERFLOW, ETIMEDOUT
+"""Reads of stored chunks in files: without the GIL, on the native pool."""
+from libc.errno cimport ENOENT, EOVERFLOW
 from libc.stdint cimport SIZE_MAX, int64_t
 from libc.string cimport memset
 
 from zarrcy.codecs.codec cimport DONE, NO_MEMORY, Bytes, Failure, Outcome
-from zarrcy.codecs.pipeline cimport SLOT_VALUE, WHOLLY, CodecPipeline, Touch
+from zarrcy.codecs.pipeline cimport SLOT_VALUE, CodecPipeline
 from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport (
-    MAX_KEY_NBYTES, UNLOCKED, Directory, KeyLock, close_value, delete_value, lock_key, open_value, read_part,
-    read_value, remove_empty_parents, replace_value, unlock_key, value_nbytes)
+    MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
 from zarrcy.transfer_cells cimport (
-    CODEC_FAILED, FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, Source, encode_merged, encode_whole,
-    fill_cells, format_key, go_on, raise_failure, read_cells, read_memory, record, too_large)
-
-from zarrcy.stores.store import warn_unguarded
-
-cdef enum:
-    BLOCKS_PER_THREAD = 16
-    MAX_BLOCK = 64
-    LOCK_WAIT_MS = 50    # between looks for Ctrl-C and failures of other threads while another writer has the lock
+    CODEC_FAILED, FINE, STORE_FAILED, Call, Source, fill_cells, format_key, go_on, raise_failure, read_cells,
+    read_memory, record, too_large)
 
 
-cdef int run_files(Call* call, Directory directory, int n_threads, bint writes) except -1:
+cdef int read_files(Call* call, Directory directory, int n_threads) except -1:
     """The call on the native pool; again when the directory was replaced by another one meanwhile."""
     cdef int64_t n_items
     cdef int generation
@@ -30,23 +22,15 @@ cdef int run_files(Call* call, Directory directory, int n_threads, bint writes) 
     cdef bint shards = pipeline.inner is not None and pipeline.n_steps == 0
     call.block = max(1, min(MAX_BLOCK, call.n_values // (n_threads * BLOCKS_PER_THREAD)))
     n_items = (call.n_values + call.block - 1) // call.block
-    if writes:
-        directory.is_current()   # a directory that was moved away is not written to
     while True:
         call.root = directory.open()
         generation = directory.generation
-        call.flags = directory.write_flags() if writes else 0
-        if writes and call.flags & UNLOCKED:
-            warn_unguarded(directory.url)
         with nogil:
-            if writes:
-                parallel_for(n_items, n_threads, write_block, call)
-            elif shards and call.n_values < n_threads:
+            if shards and call.n_values < n_threads:
                 read_shards(call, n_threads)
             else:
                 parallel_for(n_items, n_threads, read_block, call)
-        if (writes or call.any_absent) and (not directory.is_current()
-                                            or directory.generation != generation):
+        if call.any_absent and (not directory.is_current() or directory.generation != generation):
             if call.failed and call.status != STORE_FAILED:
                 raise_failure(call, directory.url)
             call.failed = 0
@@ -179,96 +163,3 @@ cdef int read_shard_block(void* context, size_t item) noexcept nogil:
         return status
     return read_cells(shard.call, shard.place, &shard.source, item * shard.block,
                       min((item + 1) * shard.block, shard.place.n_pieces), worker)
-
-
-cdef int write_block(void* context, size_t item) noexcept nogil:
-    cdef Call* call = <Call*>context
-    cdef Worker* worker = current_worker()
-    cdef int64_t number
-    cdef int status = FINE
-    for number in range(item * call.block, min((item + 1) * call.block, call.n_values)):
-        status = go_on(call, worker)
-        if status == FINE:
-            status = write_native(call, <CodecPipeline>call.pipeline, number, worker)
-        if status != FINE:
-            break
-    return status
-
-
-cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Worker* worker) noexcept nogil:
-    """One stored chunk from the buffer into its file."""
-    cdef char key[MAX_KEY_NBYTES]
-    cdef Place place
-    cdef KeyLock lock
-    cdef Bytes value = Bytes(NULL, 0)
-    cdef Touch touch
-    cdef bint is_empty = False
-    cdef int status, code
-    (<Plan>call.plan).find_place(number, &place)
-    format_key(call, place.value, key)
-    status = encode_whole(call, &place, &value, &touch, &is_empty, worker)
-    if status != FINE:
-        return status
-    if is_empty:
-        return delete_native(call, &place, key, worker)
-    status = take_lock(call, &place, key, worker, &lock)
-    if status != FINE:
-        return status
-    if touch != WHOLLY:
-        status = merge_native(call, pipeline, &place, key, &value, &is_empty, worker)
-        if status != FINE:
-            unlock_key(&lock)
-            return status
-    if is_empty:
-        code = delete_value(&lock)
-        remove_empty_parents(call.root, key)
-    else:
-        code = replace_value(&lock, value.data, value.nbytes)
-    return record(call, STORE_FAILED, &place, DONE, -code, NULL) if code else FINE
-
-
-cdef int merge_native(Call* call, CodecPipeline pipeline, Place* place, const char* key, Bytes* value, bint* is_empty,
-                      Worker* worker) noexcept nogil:
-    """The new value of a chunk that is written in part; its lock is held."""
-    cdef Bytes old = Bytes(NULL, 0)
-    cdef int status = FINE
-    cdef int fd = open_value(call.root, key)
-    if fd >= 0:
-        status = fetch_value(call, pipeline, place, fd, &old, worker)
-        close_value(fd)
-    elif fd != -ENOENT:
-        status = record(call, STORE_FAILED, place, DONE, -fd, NULL)
-    if status != FINE:
-        return status
-    return encode_merged(call, place, old, False, value, is_empty, worker)
-
-
-cdef int take_lock(Call* call, const Place* place, const char* key, Worker* worker, KeyLock* lock) noexcept nogil:
-    """Wait for the other writers of a chunk, but neither through Ctrl-C nor through the failure of another thread."""
-    cdef int code = -ETIMEDOUT
-    cdef int status
-    cdef int waited_ms = 0
-    while code == -ETIMEDOUT and waited_ms < LOCK_TIMEOUT_MS:
-        status = go_on(call, worker)
-        if status != FINE:
-            return status
-        code = lock_key(call.root, key, call.flags, LOCK_WAIT_MS, lock)
-        waited_ms += LOCK_WAIT_MS
-    return record(call, STORE_FAILED, place, DONE, -code, NULL) if code else FINE
-
-
-cdef int delete_native(Call* call, const Place* place, const char* key, Worker* worker) noexcept nogil:
-    cdef KeyLock lock
-    cdef int status
-    cdef int code = open_value(call.root, key)
-    if code == -ENOENT:
-        return FINE
-    if code >= 0:
-        close_value(code)
-        status = take_lock(call, place, key, worker, &lock)
-        if status != FINE:
-            return status
-        code = delete_value(&lock)
-    if code == 0:
-        remove_empty_parents(call.root, key)
-    return record(call, STORE_FAILED, place, DONE, -code, NULL) if code else FINE

@@ -10,8 +10,9 @@ from zarrcy.codecs.pipeline cimport ABSENT, WHOLLY, CodecPipeline, Touch
 from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker
 from zarrcy.transfer_cells cimport (
-    CODEC_FAILED, FINE, STOPPED, Call, Segment, Source, encode_merged, encode_whole, entry_number,
-    drop_failure, fill_cells, has_failed, key_text, raise_failure, read_cells, read_memory, record)
+    CODEC_FAILED, FINE, STOPPED, Call, Segment, Source, drop_failure, entry_number, fill_cells, has_failed, key_text,
+    raise_failure, read_cells, read_memory, record)
+from zarrcy.transfer_merge cimport encode_merged, encode_whole
 
 import itertools
 

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ZARRCY_PARTIAL ".zarrcy-partial"
+
 #ifdef __linux__
 #include <sys/syscall.h>
 

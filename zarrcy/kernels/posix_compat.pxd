@@ -13,6 +13,7 @@ cdef extern from "posix_compat.h" nogil:
     enum:
         O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOCTTY
         LOCK_EX, LOCK_NB, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, F_DUPFD_CLOEXEC
+    const char* PARTIAL "ZARRCY_PARTIAL"   # how the name of a temporary file ends
     int S_ISREG(mode_t mode)
     int S_ISDIR(mode_t mode)
     int c_open "open"(const char* path, int flags)

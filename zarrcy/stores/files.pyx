@@ -1,4 +1,4 @@
-"""The values of a file system store, for Python: `zarrcy.kernels.posix` with exceptions."""
+"""The values of a file system store, for Python: `zarrcy.kernels.posix` and `posix_locks` with exceptions."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
@@ -7,11 +7,10 @@ from libc.stdint cimport int64_t
 from posix.unistd cimport getpid
 
 from zarrcy.kernels.posix cimport (
-    MAX_KEY_NBYTES, NO_PARENTS, UNLOCKED, Directory, KeyLock, abandon_key, close_value, collect_temporary,
-    delete_value, lock_key, open_folder, open_value, read_part, remove_empty_parents, replace_value, unlock_key,
-    value_nbytes,
-)
+    MAX_KEY_NBYTES, NO_PARENTS, UNLOCKED, Directory, close_value, open_folder, open_value, read_part, value_nbytes)
 from zarrcy.kernels.posix_compat cimport zarrcy_sync_all
+from zarrcy.kernels.posix_locks cimport (
+    KeyLock, abandon_key, collect_temporary, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
 
 __all__ = ["Files", "HeldKey"]
 

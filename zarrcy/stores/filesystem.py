@@ -1,9 +1,9 @@
 """`FilesystemStore`: a directory, one file for each value; the standard layout of Zarr v2 and v3.
 
 A value is written into a temporary file beside it and renamed over it: readers, and whoever comes after a crash, find
-the old value or the new one. The temporary file is also the lock of its key (see ``zarrcy/kernels/posix.pxd``), so
-that writers in other threads and processes wait for each other. Where the file system has no locks the last writer
-wins, and `supports_cas` is False.
+the old value or the new one. The temporary file is also the lock of its key (see
+``zarrcy/kernels/posix_locks.pxd``), so that writers in other threads and processes wait for each other. Where the file
+system has no locks the last writer wins, and `supports_cas` is False.
 """
 
 from __future__ import annotations

@@ -1,0 +1,36 @@
+"""Values in files, below an open directory: locked, replaced and deleted without the GIL.
+
+Every function returns 0 (or a file descriptor) on success and ``-errno`` on failure. Keys are NUL-terminated relative
+paths.
+
+The protocol of a write. The temporary file of a key (a sibling with a name that depends on the key alone) is its
+lock: whoever holds ``flock`` on it, after checking that the name still points at it, is the only one who may rename
+it over the value or delete the value. Renaming or unlinking it releases the lock. A crashed writer leaves a temporary
+file without a lock, which the next writer of the key takes over. Readers never lock: a rename shows them the old
+value or the new one.
+"""
+from libc.stdint cimport int64_t
+
+cdef struct KeyLock:
+    int directory     # the directory that holds the value, open
+    int fd            # the temporary file, open for writing and locked
+    int flags
+    int mode          # permission bits of the temporary file
+    char name[256]    # of the value, in that directory
+    char temporary[272]
+
+# Takes the lock of a key; makes missing parent directories. Waits up to timeout_ms; then -ETIMEDOUT.
+cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyLock* lock) noexcept nogil
+# Writes the value and gives the lock back, whether it succeeds or not. On failure the old value stands; only when the
+# fsync of the directory fails, after the rename, the new one does.
+cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil
+# Deletes the value (an absent one is fine) and gives the lock back.
+cdef int delete_value(KeyLock* lock) noexcept nogil
+# Gives the lock back, nothing changed.
+cdef void unlock_key(KeyLock* lock) noexcept nogil
+# For a forked child: closes what it inherited of a lock, which stays the parent's.
+cdef void abandon_key(KeyLock* lock) noexcept nogil
+# Removes a temporary file of a crashed writer: 1 when it was, 0 when a living writer holds it or it is gone.
+cdef int collect_temporary(int directory, const char* name) noexcept nogil
+# Removes the parent directories of a key that are empty. Safe beside writers: lock_key makes them again.
+cdef void remove_empty_parents(int root, const char* key) noexcept nogil
