@@ -302,6 +302,17 @@ def test_a_read_only_store_forwards_the_native_reader():
     assert (store.native_reader(), store.concurrency, store.coalesce_gap) == ("reader", 7, 8)
 
 
+# Transactions
+
+
+def test_a_store_without_transactions_says_so():
+    with pytest.raises(StoreError, match="store that has transactions") as caught:
+        MemoryStore().transaction()
+    assert caught.value.code == "no_transaction"
+    with pytest.raises(ReadOnlyError):
+        ReadOnlyStore(MemoryStore()).transaction()
+
+
 # Import
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from zarrcy.stores.store import Buffer, Store, Version
@@ -96,6 +97,10 @@ class ReadOnlyStore(Store):
 
     def delete_prefix(self, prefix: str) -> None:
         self.check_writable()
+
+    def transaction(self) -> AbstractContextManager[Store]:
+        self.check_writable()
+        return super().transaction()
 
     def repair(self) -> list[str]:
         self.check_writable()

@@ -226,6 +226,32 @@ class Store(ABC):
         """A context in which no other writer of that key is active; ``None`` where the store cannot lock."""
         return None
 
+    def transaction(self) -> AbstractContextManager[Store]:
+        """A context whose store commits all that is written through it at the end, or nothing.
+
+        What was written is seen through that store at once, and by others after the commit. Any thread may use it
+        while the context is open. An exception that leaves the context drops the changes.
+
+        Returns
+        -------
+        context manager of Store
+            Give its store to `zarrcy.open` and the like, to let their changes join in.
+
+        Raises
+        ------
+        ConflictError
+            At the end of the context: another writer changed what was read through it. Nothing was written; do it
+            again from the start.
+        StoreError
+            The storage has no transactions (``code="no_transaction"``).
+        """
+        raise StoreError(
+            "expected a store that has transactions",
+            store=self.url,
+            code="no_transaction",
+            hint="A database has them. Here each value is atomic by itself.",
+        )
+
     def native_reader(self) -> object | None:
         """The compiled reader of the file system store; ``None`` for every other store, wrappers included."""
         return None
