@@ -25,7 +25,7 @@ from zarrcy.codecs import (
 )
 from zarrcy.codecs import codec as codec_module
 from zarrcy.codecs.blosc import Blosc
-from zarrcy.codecs.checksums import Crc32c, crc32c_of
+from zarrcy.codecs.checksums import Crc32c
 from zarrcy.codecs.config import linked
 from zarrcy.codecs.deflate import Gzip, Zlib
 from zarrcy.codecs.laws import check_codec
@@ -33,6 +33,7 @@ from zarrcy.codecs.lz4 import LZ4
 from zarrcy.codecs.numcodecs import NumcodecsAdapter
 from zarrcy.codecs.zstd import Zstd
 from zarrcy.errors import ChecksumError, CodecError, MetadataError
+from zarrcy.kernels.checksum import crc32c_of
 
 
 def spec(dtype="float32", n=1000):

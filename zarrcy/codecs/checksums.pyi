@@ -4,8 +4,6 @@ from typing_extensions import Buffer
 
 from zarrcy.codecs.codec import Codec
 
-def crc32c_of(data: Buffer, *, by_tables: bool = False) -> int: ...
-
 class Crc32c(Codec):
     def __init__(self) -> None: ...
     @classmethod

@@ -1,17 +1,16 @@
-"""The codec "crc32c", and the checksum itself."""
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+"""The codec "crc32c"."""
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 from zarrcy.codecs.codec cimport CORRUPT, DONE, MISMATCH, TOO_LARGE, Codec, Failure, Outcome, fail
-from zarrcy.codecs.lib.crc32c cimport crc32c_by_tables, crc32c_fast, crc32c_how, crc32c_prepare
 from zarrcy.codecs.lib.words cimport little_endian, put_little_endian
 from zarrcy.kernels.buffer cimport Bytes
+from zarrcy.kernels.checksum cimport crc32c_fast, crc32c_how, crc32c_prepare
 from zarrcy.kernels.pool cimport Worker
 
 from zarrcy.codecs.configuration import checked_members
 
-__all__ = ["Crc32c", "crc32c_of"]
+__all__ = ["Crc32c"]
 
 cdef enum:
     CHECKSUM_NBYTES = 4
@@ -21,34 +20,6 @@ crc32c_prepare()
 
 cdef uint32_t crc32c(const char* data, size_t nbytes) noexcept nogil:
     return crc32c_fast(data, nbytes)
-
-
-def crc32c_of(data, *, bint by_tables=False):
-    """The CRC-32C (Castagnoli) of some bytes.
-
-    Parameters
-    ----------
-    data : bytes-like
-    by_tables : bool, default False
-        Do it as on a processor that has no instruction for it.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> from zarrcy.codecs.checksums import crc32c_of
-    >>> hex(crc32c_of(b"123456789"))
-    '0xe3069283'
-    """
-    cdef Py_buffer view
-    cdef uint32_t crc
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    with nogil:
-        crc = crc32c_by_tables(view.buf, view.len) if by_tables else crc32c_fast(view.buf, view.len)
-    PyBuffer_Release(&view)
-    return crc
 
 
 cdef class Crc32c(Codec):

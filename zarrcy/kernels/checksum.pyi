@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def crc32c_of(data: Buffer, *, by_tables: bool = False) -> int: ...
