@@ -18,7 +18,7 @@ from zarrcy.kernels.output cimport array_data, array_strides, new_array
 from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.pool cimport current_worker, worker_trim
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
-from zarrcy.transfer_cells cimport Call, key_text
+from zarrcy.transfer_call cimport Call, key_text
 from zarrcy.transfer_file_writes cimport write_files
 from zarrcy.transfer_files cimport read_files
 from zarrcy.transfer_values cimport run_values

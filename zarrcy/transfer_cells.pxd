@@ -1,50 +1,10 @@
-"""Between one stored value and the caller's buffer: keys, failures, decoding, filling."""
-from cpython.object cimport PyObject
+"""Between one stored value and the caller's buffer: decoding and filling."""
 from libc.stdint cimport int64_t, uint64_t
 from zarrcy.codecs.codec cimport Bytes, Failure, Outcome
 from zarrcy.codecs.pipeline cimport CodecPipeline
-from zarrcy.kernels.copy cimport MAX_NDIM, Loop
-from zarrcy.kernels.plan cimport Cell, Place, Plan
+from zarrcy.kernels.plan cimport Cell, Place
 from zarrcy.kernels.pool cimport Worker
-
-cdef enum:
-    LOCK_TIMEOUT_MS = 120000      # how long a write waits for the other writers of its chunk
-
-cdef enum Status:
-    FINE = 0
-    CODEC_FAILED = 1
-    STORE_FAILED = 2
-    CHUNK_MISSING = 3
-    INTERRUPTED = 4
-    STOPPED = 5          # another thread of the same call failed or raised
-
-# One read or write. Every thread of the call sees it; only `failed` and `any_absent` are written by several.
-cdef struct Call:
-    PyObject* plan                   # a Plan
-    PyObject* pipeline               # a CodecPipeline: that of the stored chunks
-    PyObject* cells                  # that of the chunks of the plan: those inside shards, if there are shards
-    int ndim
-    int64_t extents[MAX_NDIM]        # of the array
-    bint raises_missing              # an absent chunk is an error
-    const char* key_prefix
-    int key_prefix_nbytes
-    char separator
-    bint separator_first             # "c/0/1": a separator before the first index, as in the encoding "default"
-    char* buffer
-    int64_t strides[MAX_NDIM + 1]    # of the buffer in bytes, per axis of the array; at ndim, of the points
-    int64_t n_values
-    int64_t block                    # values per item of the pool
-    int root
-    int flags
-    Worker* caller
-    int64_t last_signal_check
-    int any_absent
-    int failed
-    Status status                    # the first failure, and what it needs to be told:
-    int error_number
-    Outcome outcome
-    Failure failure
-    int64_t value[MAX_NDIM]
+from zarrcy.transfer_call cimport Call
 
 # Where the bytes of a shard, or of one chunk, are.
 cdef struct Segment:
@@ -58,25 +18,6 @@ cdef struct Source:
     int64_t n_segments
     const uint64_t* index      # of a shard, or NULL: the value is one chunk
 
-# The key of a stored chunk, with a final NUL, into room for MAX_KEY_NBYTES; returns its length.
-cdef int format_key(const Call* call, const int64_t* index, char* key) noexcept nogil
-# The same as text.
-cdef object key_text(const Call* call, const int64_t* index)
-# Whether a thread of the call failed. What went wrong may not stand there yet: look at that when all are back.
-cdef bint has_failed(const Call* call) noexcept nogil
-# FINE, unless another thread of the call failed or Ctrl-C came.
-cdef int go_on(Call* call, Worker* worker) noexcept nogil
-# Lets the calling thread notice Ctrl-C now and then.
-cdef int check_signals(Call* call, Worker* worker) noexcept nogil
-# Raises the first failure of a call, with the key where it happened.
-cdef int raise_failure(const Call* call, object url) except -1
-# Forgets the failure of a call that raises something else.
-cdef void drop_failure(Call* call) noexcept
-# Keeps the first failure of a call; the others are dropped. Returns the status.
-cdef int record(Call* call, Status status, const Place* place, Outcome outcome, int error_number,
-                Failure* failure) noexcept nogil
-# Records that a stored value has more bytes than any chunk.
-cdef int too_large(Call* call, const Place* place, CodecPipeline pipeline, int64_t nbytes) noexcept nogil
 # Chunks [begin, end) of a stored value into the buffer.
 cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begin, int64_t end,
                     Worker* worker) noexcept nogil
@@ -88,9 +29,6 @@ cdef int fill_cells(Call* call, Place* place, Worker* worker) noexcept nogil
 cdef int64_t entry_number(Call* call, Place* place, int64_t number) noexcept nogil
 # The same of a cell.
 cdef int64_t entry_of(CodecPipeline pipeline, const Place* place, const Cell* cell) noexcept nogil
-# The loops between a cell, laid out by these strides, and the buffer; -1 when memory is short.
-cdef int loops_of(Call* call, Plan plan, const Cell* cell, const int64_t* strides, bint to_chunk, Loop* loops,
-                  int64_t* chunk_offset, int64_t* buffer_offset, Worker* worker) noexcept nogil
 # Takes the codecs off that are around a shard, and decodes its index.
 cdef Outcome open_shard(CodecPipeline pipeline, Bytes value, Bytes* shard, const uint64_t** index, Worker* worker,
                         Failure* failure) noexcept nogil

@@ -9,8 +9,7 @@ from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, close_value, open_value
 from zarrcy.kernels.posix_locks cimport (
     KeyLock, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
-from zarrcy.transfer_cells cimport (
-    FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, raise_failure, record)
+from zarrcy.transfer_call cimport FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, raise_failure, record
 from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value
 from zarrcy.transfer_merge cimport encode_merged, encode_whole
 

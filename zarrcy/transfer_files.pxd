@@ -4,7 +4,7 @@ from zarrcy.kernels.buffer cimport Bytes
 from zarrcy.kernels.plan cimport Place
 from zarrcy.kernels.pool cimport Worker
 from zarrcy.kernels.posix cimport Directory
-from zarrcy.transfer_cells cimport Call
+from zarrcy.transfer_call cimport Call
 
 cdef enum:
     BLOCKS_PER_THREAD = 16

@@ -5,13 +5,14 @@ from libc.string cimport memset
 
 from zarrcy.codecs.codec cimport DONE, NO_MEMORY, Bytes, Failure, Outcome
 from zarrcy.codecs.pipeline cimport SLOT_VALUE, CodecPipeline
-from zarrcy.kernels.plan cimport Place, Plan
+from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
-from zarrcy.transfer_cells cimport (
-    CODEC_FAILED, FINE, STORE_FAILED, Call, Source, fill_cells, format_key, go_on, raise_failure, read_cells,
-    read_memory, record, too_large)
+from zarrcy.transfer_call cimport (
+    CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, raise_failure, record, too_large)
+from zarrcy.transfer_cells cimport Source, fill_cells, read_cells, read_memory
+from zarrcy.transfer_raw cimport is_raw, read_raw
 
 
 cdef int read_files(Call* call, Directory directory, int n_threads) except -1:
@@ -69,6 +70,10 @@ cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Worker*
         return fill_cells(call, &place, worker)
     if fd < 0:
         return record(call, STORE_FAILED, &place, DONE, -fd, NULL)
+    if is_raw(pipeline):
+        status = read_raw_file(call, <Plan>call.plan, pipeline, &place, fd, worker)
+        close_value(fd)
+        return status
     if pipeline.inner is None or pipeline.n_steps:
         status = fetch_value(call, pipeline, &place, fd, &value, worker)
         close_value(fd)
@@ -77,6 +82,19 @@ cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Worker*
     if status == FINE:
         status = read_cells(call, &place, &source, 0, place.n_pieces, worker)
     close_value(fd)
+    return status
+
+
+cdef int read_raw_file(Call* call, Plan plan, CodecPipeline pipeline, const Place* place, int fd,
+                       Worker* worker) noexcept nogil:
+    cdef Cell cell
+    cdef int64_t number
+    cdef int status = FINE
+    for number in range(place.n_pieces):
+        plan.find_cell(place, number, &cell)
+        status = read_raw(call, plan, pipeline, place, &cell, fd, 0, -1, worker)
+        if status != FINE:
+            break
     return status
 
 

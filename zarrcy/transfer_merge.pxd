@@ -3,7 +3,7 @@ from zarrcy.codecs.codec cimport Bytes
 from zarrcy.codecs.pipeline cimport Touch
 from zarrcy.kernels.plan cimport Place
 from zarrcy.kernels.pool cimport Worker
-from zarrcy.transfer_cells cimport Call
+from zarrcy.transfer_call cimport Call
 
 # How much of a stored chunk the buffer holds, and the encoding of the chunk when that is WHOLLY.
 cdef int encode_whole(Call* call, Place* place, Bytes* value, Touch* touch, bint* is_empty,

@@ -11,7 +11,8 @@ from zarrcy.codecs.pipeline cimport (
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items
 from zarrcy.kernels.plan cimport Cell, Piece, Place, Plan
 from zarrcy.kernels.pool cimport Worker, worker_scratch
-from zarrcy.transfer_cells cimport CODEC_FAILED, FINE, Call, entry_of, loops_of, open_shard, record
+from zarrcy.transfer_call cimport CODEC_FAILED, FINE, Call, loops_of, record
+from zarrcy.transfer_cells cimport entry_of, open_shard
 
 
 cdef int64_t valid_extent(Call* call, CodecPipeline pipeline, int axis, int64_t index) noexcept nogil:

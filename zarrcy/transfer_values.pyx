@@ -9,9 +9,9 @@ from zarrcy.codecs.codec cimport DONE, Bytes, Failure, Outcome
 from zarrcy.codecs.pipeline cimport ABSENT, WHOLLY, CodecPipeline, Touch
 from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker
-from zarrcy.transfer_cells cimport (
-    CODEC_FAILED, FINE, STOPPED, Call, Segment, Source, drop_failure, entry_number, fill_cells, has_failed, key_text,
-    raise_failure, read_cells, read_memory, record)
+from zarrcy.transfer_call cimport (
+    CODEC_FAILED, FINE, STOPPED, Call, drop_failure, has_failed, key_text, raise_failure, record)
+from zarrcy.transfer_cells cimport Segment, Source, entry_number, fill_cells, read_cells, read_memory
 from zarrcy.transfer_merge cimport encode_merged, encode_whole
 
 import itertools

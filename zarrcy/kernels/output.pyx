@@ -10,7 +10,7 @@ cdef extern from "output.h":
         pass
     PyDataMem_Handler memory "zarrcy_memory"
     object PyDataMem_SetHandler(object handler)
-    object PyArray_Empty(int ndim, cnp.npy_intp* shape, object dtype, int fortran)
+    object PyArray_Empty(int ndim, cnp.npy_intp* shape, cnp.dtype dtype, int fortran)
 
 cdef enum:
     LARGE_NBYTES = 16 << 10   # from here on the handler costs less than it saves

@@ -61,6 +61,8 @@ cdef int open_value(int root, const char* key) noexcept nogil
 cdef int read_value(int fd, Worker* worker, int slot, size_t expected, size_t limit, Bytes* value) noexcept nogil
 # Exactly nbytes bytes from offset; -ENODATA when the file ends before.
 cdef int read_part(int fd, int64_t offset, size_t nbytes, char* into) noexcept nogil
+# The whole value, which has to have nbytes bytes: -ENODATA when it has fewer, -EOVERFLOW when it has more.
+cdef int read_exactly(int fd, char* into, size_t nbytes) noexcept nogil
 # The length of the value, or -errno.
 cdef int64_t value_nbytes(int fd) noexcept nogil
 # Closes a descriptor that open_value gave.

@@ -7,8 +7,9 @@ from libc.string cimport memcpy, strcmp
 from zarrcy.kernels.buffer cimport Bytes
 from zarrcy.kernels.pool cimport Worker, worker_scratch
 from zarrcy.kernels.posix_compat cimport (
+    FilePiece,
     LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR,
-    PARTIAL, S_ISDIR, c_close, c_open, c_stat, flock, fstat, openat, pread, stat_result, unlinkat, zarrcy_move,
+    PARTIAL, S_ISDIR, c_close, c_open, c_stat, flock, fstat, openat, pread, preadv, stat_result, unlinkat, zarrcy_move,
     zarrcy_openat2, zarrcy_random,
 )
 
@@ -124,6 +125,35 @@ cdef int read_part(int fd, int64_t offset, size_t nbytes, char* into) noexcept n
             return -c_errno.ENODATA
         have += n
     return 0
+
+
+cdef enum:
+    SMALL_NBYTES = 4096   # of values that are read to a place of their own first: that costs less than a second piece
+
+
+cdef int read_exactly(int fd, char* into, size_t nbytes) noexcept nogil:
+    cdef char small[SMALL_NBYTES + 1]
+    cdef char beyond
+    cdef FilePiece pieces[2]
+    cdef ssize_t n
+    cdef int rc = 0
+    if nbytes <= SMALL_NBYTES:
+        n = read_at(fd, small, nbytes + 1, 0)
+        if <size_t>n == nbytes:
+            memcpy(into, small, nbytes)
+            return 0
+    pieces[0] = FilePiece(into, nbytes)
+    pieces[1] = FilePiece(&beyond, 1)
+    n = preadv(fd, pieces, 2, 0)
+    while n < 0 and c_errno.errno == c_errno.EINTR:
+        n = preadv(fd, pieces, 2, 0)
+    if n < 0:
+        return c_error()
+    if <size_t>n < nbytes:
+        rc = read_part(fd, n, nbytes - n, into + n)
+        n = read_at(fd, &beyond, 1, nbytes) if rc == 0 else 0
+        return rc if n == 0 else <int>n if n < 0 else -c_errno.EOVERFLOW
+    return 0 if <size_t>n == nbytes else -c_errno.EOVERFLOW
 
 
 cdef int64_t value_nbytes(int fd) noexcept nogil:

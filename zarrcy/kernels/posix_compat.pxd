@@ -10,6 +10,9 @@ cdef extern from "posix_compat.h" nogil:
         dev_t st_dev
         ino_t st_ino
         int64_t st_size
+    cdef struct FilePiece "iovec":
+        void* data "iov_base"
+        size_t nbytes "iov_len"
     enum:
         O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOCTTY
         LOCK_EX, LOCK_NB, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, F_DUPFD_CLOEXEC
@@ -29,6 +32,7 @@ cdef extern from "posix_compat.h" nogil:
     int renameat(int from_directory, const char* old, int to_directory, const char* new)
     int unlinkat(int directory, const char* name, int flags)
     ssize_t pread(int fd, void* into, size_t nbytes, int64_t offset)
+    ssize_t preadv(int fd, const FilePiece* pieces, int n, int64_t offset)
     ssize_t write(int fd, const void* data, size_t nbytes)
     int zarrcy_openat2(int root, const char* path, int flags)
     void zarrcy_move(int fd, int number)
