@@ -23,7 +23,7 @@ dtypes chunk_grid stores
 codecs
 consolidated metadata indices selection
 metadata_v2 node defaults transfer_call transfer_raw transfer_cells transfer_merge transfer_files transfer_file_writes
-transfer_values transfer
+transfer_values transfer transfer_regions
 grid_svg display cost
 arrays
 places groups hierarchy copying creation config

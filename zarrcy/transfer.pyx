@@ -18,7 +18,7 @@ from zarrcy.kernels.output cimport array_data, array_strides, new_array
 from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.pool cimport current_worker, worker_trim
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
-from zarrcy.transfer_call cimport Call, key_text
+from zarrcy.transfer_call cimport Call, key_text, raise_failure
 from zarrcy.transfer_file_writes cimport write_files
 from zarrcy.transfer_files cimport read_files
 from zarrcy.transfer_values cimport run_values
@@ -32,7 +32,6 @@ cdef extern from "clock.h" nogil:
     int64_t monotonic_us "zarrcy_monotonic_us"() noexcept
 
 cdef enum:
-    KEEP_NBYTES = 16 << 20        # scratch that the calling thread keeps between calls
     MAX_THREADS = 4096            # of one call
     HELPERS_PAY_US = 50           # estimated work below which other threads are left alone
     VALUE_US = 3                  # rough cost of a stored chunk, beside its bytes
@@ -79,6 +78,8 @@ cdef class Transfer:
         if self.ndim == 0:
             prefix = f"{path}/{encoding.key(())}" if path else encoding.key(())
         self.key_prefix = prefix.encode()
+        self.c_key_prefix = self.key_prefix
+        self.key_prefix_nbytes = len(self.key_prefix)
         self.separator = ord(encoding.separator)
         self.separator_first = bool(encoding.prefix)
         if not self.pipeline.needs_gil and len(self.key_prefix) + 21 * self.ndim < MAX_KEY_NBYTES:
@@ -121,40 +122,53 @@ cdef class Transfer:
 
     cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1:
         cdef Call call
-        cdef int64_t work_us
         cdef int n_threads
         if plan.n_values == 0:
             return 0
-        memset(&call, 0, sizeof(call))
-        call.plan = <PyObject*>plan
-        call.pipeline = <PyObject*>self.pipeline
-        call.cells = <PyObject*>self.cells
-        call.raises_missing = self.raises_missing
-        set_key_format(self, &call)
-        memcpy(call.extents, self.extents, self.ndim * sizeof(int64_t))
-        memcpy(call.strides, strides, (self.ndim + 1) * sizeof(int64_t))
-        call.buffer = buffer
-        call.n_values = plan.n_values
+        self.begin_call(&call, plan, buffer, strides)
         call.caller = current_worker()
         call.last_signal_check = monotonic_us()
-        work_us = call.n_values * VALUE_US + nbytes // NBYTES_PER_US
-        n_threads = min(get_threads(), MAX_THREADS) if work_us > HELPERS_PAY_US else 1
+        n_threads = 1 if threads_worth(&call, nbytes, 2) == 1 else threads_worth(&call, nbytes, get_threads())
         try:
             if self.directory is None:
                 run_values(&call, self.store, n_threads, writes)
-            elif writes:
-                write_files(&call, self.directory, n_threads)
             else:
-                read_files(&call, self.directory, n_threads)
+                with nogil:
+                    self.run_files(&call, n_threads, writes)
+                if call.failed:
+                    raise_failure(&call, self.directory.url)
         finally:
             worker_trim(call.caller, KEEP_NBYTES)
         return 0
 
+    cdef void run_files(self, Call* call, int n_threads, bint writes) noexcept nogil:
+        if writes:
+            write_files(call, self.directory, n_threads)
+        else:
+            read_files(call, self.directory, n_threads)
 
-cdef void set_key_format(Transfer transfer, Call* call) noexcept:
+    cdef void begin_call(self, Call* call, Plan plan, char* buffer, const int64_t* strides) noexcept nogil:
+        memset(call, 0, sizeof(Call))
+        call.plan = <PyObject*>plan
+        call.pipeline = <PyObject*>self.pipeline
+        call.cells = <PyObject*>self.cells
+        call.raises_missing = self.raises_missing
+        set_key_format(self, call)
+        memcpy(call.extents, self.extents, self.ndim * sizeof(int64_t))
+        memcpy(call.strides, strides, (self.ndim + 1) * sizeof(int64_t))
+        call.buffer = buffer
+        call.n_values = plan.n_values
+
+
+cdef int threads_worth(const Call* call, int64_t nbytes, int64_t n_threads) noexcept nogil:
+    cdef int64_t work_us = call.n_values * VALUE_US + nbytes // NBYTES_PER_US
+    return min(n_threads, MAX_THREADS) if work_us > HELPERS_PAY_US else 1
+
+
+cdef void set_key_format(Transfer transfer, Call* call) noexcept nogil:
     call.ndim = transfer.ndim
-    call.key_prefix = <const char*>transfer.key_prefix
-    call.key_prefix_nbytes = len(transfer.key_prefix)
+    call.key_prefix = transfer.c_key_prefix
+    call.key_prefix_nbytes = transfer.key_prefix_nbytes
     call.separator = transfer.separator
     call.separator_first = transfer.separator_first
 

@@ -15,7 +15,7 @@ cdef enum Status:
     CODEC_FAILED = 1
     STORE_FAILED = 2
     CHUNK_MISSING = 3
-    INTERRUPTED = 4
+    PYTHON_RAISED = 4    # a signal handler, or what needs Python beside the chunks; Failure.error holds it
     STOPPED = 5          # another thread of the same call failed or raised
 
 # One read or write. Every thread of the call sees it; only `failed` and `any_absent` are written by several.
@@ -36,6 +36,7 @@ cdef struct Call:
     int64_t block                    # values per item of the pool
     int root
     int flags
+    int generation                   # of the directory
     Worker* caller
     int64_t last_signal_check
     int any_absent
@@ -58,6 +59,8 @@ cdef bint has_failed(const Call* call) noexcept nogil
 cdef int go_on(Call* call, Worker* worker) noexcept nogil
 # Lets the calling thread notice Ctrl-C now and then.
 cdef int check_signals(Call* call, Worker* worker) noexcept nogil
+# Records an exception as the failure of a call; it is raised as it is.
+cdef int record_exception(Call* call, object error) noexcept
 # Raises the first failure of a call, with the key where it happened.
 cdef int raise_failure(const Call* call, object url) except -1
 # Forgets the failure of a call that raises something else.

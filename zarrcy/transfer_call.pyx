@@ -116,18 +116,18 @@ cdef int run_handlers(Call* call) noexcept:
     try:
         PyErr_CheckSignals()
     except BaseException as error:
-        return record_interrupt(call, error)
+        return record_exception(call, error)
     finally:
         resume_worker()
     return FINE
 
 
-cdef int record_interrupt(Call* call, object error) noexcept:
+cdef int record_exception(Call* call, object error) noexcept:
     cdef Failure failure
     memset(&failure, 0, sizeof(failure))
     Py_INCREF(error)
     failure.error = <void*>error
-    return record(call, INTERRUPTED, NULL, RAISED, 0, &failure)
+    return record(call, PYTHON_RAISED, NULL, RAISED, 0, &failure)
 
 
 cdef int raise_failure(const Call* call, object url) except -1:
@@ -138,10 +138,10 @@ cdef int raise_failure(const Call* call, object url) except -1:
     if call.status == CHUNK_MISSING:
         raise MissingChunkError("expected a stored chunk, found none", store=url, key=key, code="missing_chunk",
                                 hint='Open the array without missing="raise" to read the fill value there.')
-    if call.status == INTERRUPTED:
-        interrupt = <object>failure.error
-        Py_DECREF(interrupt)
-        raise interrupt   # whatever a signal handler raised, as it is
+    if call.status == PYTHON_RAISED:
+        raised = <object>failure.error
+        Py_DECREF(raised)
+        raise raised
     error = failure_error(call.outcome, &failure)
     if isinstance(error, ZarrcyError):
         error.store = url

@@ -2,5 +2,6 @@
 from zarrcy.kernels.posix cimport Directory
 from zarrcy.transfer_call cimport Call
 
-# The call on the native pool; raises what went wrong.
-cdef int write_files(Call* call, Directory directory, int n_threads) except -1
+# The call on the native pool; what went wrong is in it afterwards. Takes the GIL only to open the directory, and to
+# warn.
+cdef void write_files(Call* call, Directory directory, int n_threads) noexcept nogil

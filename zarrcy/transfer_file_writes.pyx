@@ -9,8 +9,9 @@ from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, close_value, open_value
 from zarrcy.kernels.posix_locks cimport (
     KeyLock, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
-from zarrcy.transfer_call cimport FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, raise_failure, record
-from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value
+from zarrcy.transfer_call cimport (
+    FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception)
+from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value, open_root
 from zarrcy.transfer_merge cimport encode_merged, encode_whole
 
 from zarrcy.stores.store import warn_unguarded
@@ -19,29 +20,30 @@ cdef enum:
     LOCK_WAIT_MS = 50    # between looks for Ctrl-C and failures of other threads while another writer has the lock
 
 
-cdef int write_files(Call* call, Directory directory, int n_threads) except -1:
+cdef void write_files(Call* call, Directory directory, int n_threads) noexcept nogil:
     """The call on the native pool; again when the directory was replaced by another one meanwhile."""
     cdef int64_t n_items
-    cdef int generation
     call.block = max(1, min(MAX_BLOCK, call.n_values // (n_threads * BLOCKS_PER_THREAD)))
     n_items = (call.n_values + call.block - 1) // call.block
     directory.is_current()   # a directory that was moved away is not written to
-    while True:
-        call.root = directory.open()
-        generation = directory.generation
+    while open_root(call, directory) == FINE:
         call.flags = directory.write_flags()
-        if call.flags & UNLOCKED:
-            warn_unguarded(directory.url)
-        with nogil:
-            parallel_for(n_items, n_threads, write_block, call)
-        if not directory.is_current() or directory.generation != generation:
-            if call.failed and call.status != STORE_FAILED:
-                raise_failure(call, directory.url)
-            call.failed = 0
-            continue
-        if call.failed:
-            raise_failure(call, directory.url)
-        return 0
+        if call.flags & UNLOCKED and warn(call, directory) != FINE:
+            return
+        parallel_for(n_items, n_threads, write_block, call)
+        if directory.is_current() and directory.generation == call.generation:
+            return
+        if call.failed and call.status != STORE_FAILED:
+            return
+        call.failed = 0
+
+
+cdef int warn(Call* call, Directory directory) noexcept with gil:
+    try:
+        warn_unguarded(directory.url)
+        return FINE
+    except BaseException as error:
+        return record_exception(call, error)
 
 
 cdef int write_block(void* context, size_t item) noexcept nogil:

@@ -10,36 +10,47 @@ from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
 from zarrcy.transfer_call cimport (
-    CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, raise_failure, record, too_large)
+    CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, too_large)
 from zarrcy.transfer_cells cimport Source, fill_cells, read_cells, read_memory
 from zarrcy.transfer_raw cimport is_raw, read_raw
 
 
-cdef int read_files(Call* call, Directory directory, int n_threads) except -1:
+cdef void read_files(Call* call, Directory directory, int n_threads) noexcept nogil:
     """The call on the native pool; again when the directory was replaced by another one meanwhile."""
     cdef int64_t n_items
-    cdef int generation
-    cdef CodecPipeline pipeline = <CodecPipeline>call.pipeline
-    cdef bint shards = pipeline.inner is not None and pipeline.n_steps == 0
+    cdef bint shards = ((<CodecPipeline>call.pipeline).inner is not None
+                        and (<CodecPipeline>call.pipeline).n_steps == 0)
     call.block = max(1, min(MAX_BLOCK, call.n_values // (n_threads * BLOCKS_PER_THREAD)))
     n_items = (call.n_values + call.block - 1) // call.block
-    while True:
+    while open_root(call, directory) == FINE:
+        if shards and call.n_values < n_threads:
+            read_shards(call, n_threads)
+        else:
+            parallel_for(n_items, n_threads, read_block, call)
+        if not call.any_absent or (directory.is_current() and directory.generation == call.generation):
+            return
+        if call.failed and call.status != STORE_FAILED:
+            return
+        call.failed = 0
+        call.any_absent = 0
+
+
+cdef int open_root(Call* call, Directory directory) noexcept nogil:
+    # The generation first: whoever opens the directory again after this is noticed by it.
+    call.generation = directory.generation
+    call.root = directory.fd
+    if call.root < 0 or directory.stale:
+        return open_directory(call, directory)
+    return FINE
+
+
+cdef int open_directory(Call* call, Directory directory) noexcept with gil:
+    try:
         call.root = directory.open()
-        generation = directory.generation
-        with nogil:
-            if shards and call.n_values < n_threads:
-                read_shards(call, n_threads)
-            else:
-                parallel_for(n_items, n_threads, read_block, call)
-        if call.any_absent and (not directory.is_current() or directory.generation != generation):
-            if call.failed and call.status != STORE_FAILED:
-                raise_failure(call, directory.url)
-            call.failed = 0
-            call.any_absent = 0
-            continue
-        if call.failed:
-            raise_failure(call, directory.url)
-        return 0
+        call.generation = directory.generation
+        return FINE
+    except BaseException as error:
+        return record_exception(call, error)
 
 
 cdef int read_block(void* context, size_t item) noexcept nogil:

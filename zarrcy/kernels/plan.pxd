@@ -53,11 +53,15 @@ cdef class Plan:
     cdef Run inline_runs[N_INLINE]
     cdef int64_t n_inline_pieces, n_inline_runs  # how many of them are taken
 
+    # lay_slice: False when memory is short.
+    cdef bint lay_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
+                        int64_t inner) noexcept nogil
     cdef int set_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
                        int64_t inner) except -1
     cdef int set_positions(self, int axis, object positions, int64_t chunk, int64_t inner) except -1
     cdef int set_points(self, tuple axes, list coordinates, list chunks, list inners) except -1
-    cdef void finish(self) noexcept
+    cdef void finish(self) noexcept nogil
+    cdef void clear(self) noexcept nogil
 
     # The stored chunk `number` of 0 … n_values - 1, the last axis fastest.
     cdef void find_place(self, int64_t number, Place* place) noexcept nogil

@@ -35,25 +35,40 @@ cdef class Plan:
         self.n_dims = ndim
 
     def __dealloc__(self):
+        self.clear()
+
+    cdef void clear(self) noexcept nogil:
+        """Free the tables."""
         cdef int dim
         for dim in range(self.n_dims):
             if not self.inline_pieces <= self.pieces[dim] < self.inline_pieces + N_INLINE:
                 free(self.pieces[dim])
             if not self.inline_runs <= self.runs[dim] < self.inline_runs + N_INLINE:
                 free(self.runs[dim])
+            self.pieces[dim] = NULL
+            self.runs[dim] = NULL
+        self.n_inline_pieces = self.n_inline_runs = 0
 
     cdef int set_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
                        int64_t inner) except -1:
+        if not self.lay_slice(axis, start, step, count, chunk, inner):
+            raise no_memory(self, axis)
+        return 0
+
+    cdef bint lay_slice(self, int axis, int64_t start, int64_t step, int64_t count, int64_t chunk,
+                        int64_t inner) noexcept nogil:
         """The items start, start + step, … of an axis whose stored chunks have `chunk` items and inner chunks
         `inner`."""
         cdef int64_t last = start + (count - 1) * step
         cdef int64_t n, k = 0, i = 0, position, m
         cdef Piece* pieces
         if count == 0:
-            return 0
+            return True
         n = last // inner - start // inner if step > 0 else start // inner - last // inner
         n = min(n + 1, count)
         pieces = take_pieces(self, axis, n)
+        if pieces is NULL:
+            return False
         while k < count:
             position = start + k * step
             pieces[i].chunk = position // inner
@@ -196,7 +211,7 @@ cdef class Plan:
             n += 1
         return n
 
-    cdef void finish(self) noexcept:
+    cdef void finish(self) noexcept nogil:
         """Count the values of the store that are touched."""
         cdef int dim
         self.n_values = 1
@@ -204,38 +219,43 @@ cdef class Plan:
             self.n_values *= self.n_runs[dim]
 
 
-cdef Piece* take_pieces(Plan plan, int axis, int64_t n) except NULL:
-    """Room for n pieces along an axis."""
+cdef object no_memory(Plan plan, int axis):
+    return MemoryError(
+        f"expected memory for the {plan.n_pieces[axis]} chunks of a selection along axis {axis}, got none")
+
+
+cdef Piece* take_pieces(Plan plan, int axis, int64_t n) noexcept nogil:
+    """Room for n pieces along an axis; NULL when memory is short."""
     cdef Piece* pieces
+    plan.n_pieces[axis] = n
     if n <= N_INLINE - plan.n_inline_pieces:
         pieces = &plan.inline_pieces[plan.n_inline_pieces]
         plan.n_inline_pieces += n
     else:
         pieces = <Piece*>malloc(n * sizeof(Piece)) if n <= MAX_PIECES else NULL
-        if pieces is NULL:
-            raise MemoryError(f"expected memory for the {n} chunks of a selection along axis {axis}, got none")
     plan.pieces[axis] = pieces
     return pieces
 
 
-cdef Run* take_runs(Plan plan, int axis, int64_t n) except NULL:
-    """Room for n runs along an axis."""
+cdef Run* take_runs(Plan plan, int axis, int64_t n) noexcept nogil:
+    """Room for n runs along an axis; NULL when memory is short."""
     cdef Run* runs
     if n <= N_INLINE - plan.n_inline_runs:
         runs = &plan.inline_runs[plan.n_inline_runs]
         plan.n_inline_runs += n
     else:
         runs = <Run*>malloc(n * sizeof(Run))
-        if runs is NULL:
-            raise MemoryError()
     plan.runs[axis] = runs
     return runs
 
 
-cdef int set_runs(Plan plan, int axis, int64_t per_value) except -1:
-    """Group the pieces of an axis by the stored chunk, which holds `per_value` chunks along the axis."""
+cdef bint set_runs(Plan plan, int axis, int64_t per_value) noexcept nogil:
+    """Group the pieces of an axis by the stored chunk, which holds `per_value` chunks along the axis. False when memory
+    is short."""
     cdef int64_t i, n = 0, value
     cdef Run* runs = take_runs(plan, axis, plan.n_pieces[axis])
+    if runs is NULL:
+        return False
     if axis < plan.ndim:
         plan.per_value[axis] = per_value
     for i in range(plan.n_pieces[axis]):
@@ -246,7 +266,7 @@ cdef int set_runs(Plan plan, int axis, int64_t per_value) except -1:
             runs[n] = Run(value, i, i + 1)
             n += 1
     plan.n_runs[axis] = n
-    return 0
+    return True
 
 
 cdef int set_tables(Plan plan, int axis, object chunks, object begins, int64_t n, object items, object outs,
@@ -257,7 +277,8 @@ cdef int set_tables(Plan plan, int axis, object chunks, object begins, int64_t n
     cdef const int64_t* begin_table = table(begins)
     cdef const int64_t* chunk_table = table(chunks)
     cdef Piece* pieces = take_pieces(plan, axis, n_pieces)
-    plan.n_pieces[axis] = n_pieces
+    if pieces is NULL:
+        raise no_memory(plan, axis)
     plan.owned = (plan.owned, items, outs)
     for i in range(n_pieces):
         pieces[i].chunk = chunk_table[i]
@@ -267,4 +288,6 @@ cdef int set_tables(Plan plan, int axis, object chunks, object begins, int64_t n
         pieces[i].out = 0
         pieces[i].items = item_table + begin_table[i]
         pieces[i].outs = out_table + begin_table[i]
-    return set_runs(plan, axis, per_value)
+    if not set_runs(plan, axis, per_value):
+        raise no_memory(plan, axis)
+    return 0
