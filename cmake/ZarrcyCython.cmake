@@ -1,7 +1,7 @@
-# zarrcy_module(<path without suffix below zarrcy/> [CXX] [SOURCES ...] [LINK ...]):
+# zarrcy_module(<path without suffix below zarrcy/> [CXX] [SOURCES ...] [LINK ...] [INCLUDE ...]):
 # cythonize zarrcy/<path>.pyx, build it, install it beside the Python sources.
 function(zarrcy_module path)
-  cmake_parse_arguments(ARG "CXX" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "CXX" "" "SOURCES;LINK;INCLUDE" ${ARGN})
   if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/${path}.pyx")
     return()
   endif()
@@ -32,7 +32,7 @@ function(zarrcy_module path)
   Python_add_library(${target} MODULE WITH_SOABI "${generated}" ${ARG_SOURCES})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME "${name}"
     LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${folder}")
-  target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/kernels")
+  target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/kernels" ${ARG_INCLUDE})
   target_link_libraries(${target} PRIVATE ${ARG_LINK})
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     # Nothing of the static codec libraries may leak into the symbols of the process.

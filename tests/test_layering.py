@@ -26,7 +26,7 @@ metadata_v2 node defaults transfer_call transfer_raw transfer_cells transfer_mer
 transfer_values transfer transfer_regions
 grid_svg display cost
 arrays
-places groups hierarchy copying creation config
+places groups hierarchy copying creation config capi
 zarrcy
 interop cli testing
 """.split("\n")[1:-1]

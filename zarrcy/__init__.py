@@ -9,7 +9,7 @@
 
 from zarrcy import codecs, stores
 from zarrcy.arrays import Array
-from zarrcy.config import show_config
+from zarrcy.config import get_include, show_config
 from zarrcy.copying import copy
 from zarrcy.creation import (
     array,
@@ -93,6 +93,7 @@ __all__ = [
     "empty_like",
     "full",
     "full_like",
+    "get_include",
     "get_threads",
     "load",
     "ones",

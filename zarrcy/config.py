@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["show_config"]
+__all__ = ["get_include", "show_config"]
+
+
+def get_include() -> str:
+    """The directory of the C header ``zarrcy/zarrcy.h``, for compilers that build an extension on zarrcy.
+
+    Examples
+    --------
+    >>> import os
+    >>> import zarrcy
+    >>> os.path.exists(os.path.join(zarrcy.get_include(), "zarrcy", "zarrcy.h"))
+    True
+    """
+    from pathlib import Path
+
+    return str(Path(__file__).resolve().parent / "include")
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
