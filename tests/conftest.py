@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -51,3 +52,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.fixture(scope="session")
+def probe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C API as a Python module, built once."""
+    import embedding_cases
+
+    return embedding_cases.build_extension(embedding_cases.PROBE, tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture(scope="session")
+def probe(probe_path: Path) -> ModuleType:
+    import embedding_cases
+
+    return embedding_cases.load(probe_path)
