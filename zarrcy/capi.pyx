@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from zarrcy.kernels.copy cimport MAX_NDIM
 from zarrcy.transfer cimport Transfer
-from zarrcy.transfer_cells cimport Call, raise_failure
+from zarrcy.transfer_call cimport Call, raise_failure
 from zarrcy.transfer_regions cimport make_spare_plans, run_region
 
 import os

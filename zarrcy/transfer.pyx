@@ -128,7 +128,9 @@ cdef class Transfer:
         self.begin_call(&call, plan, buffer, strides)
         call.caller = current_worker()
         call.last_signal_check = monotonic_us()
-        n_threads = 1 if threads_worth(&call, nbytes, 2) == 1 else threads_worth(&call, nbytes, get_threads())
+        n_threads = threads_worth(&call, nbytes, MAX_THREADS)
+        if n_threads > 1:   # asking costs as much as a small read can save
+            n_threads = min(n_threads, get_threads())
         try:
             if self.directory is None:
                 run_values(&call, self.store, n_threads, writes)
