@@ -114,6 +114,23 @@ int fsync(int fd) {
   return rc;
 }
 
+/* SQLite writes and flushes by these two. */
+ssize_t pwrite64(int fd, const void *data, size_t nbytes, off64_t offset) {
+  REAL(ssize_t, "pwrite64", int, const void *, size_t, off64_t);
+  if (strikes("pwrite")) return -1;
+  ssize_t n = real(fd, data, nbytes, offset);
+  if (n > 0) record("pwrite", fd, NULL, 0, NULL);
+  return n;
+}
+
+int fdatasync(int fd) {
+  REAL(int, "fdatasync", int);
+  if (strikes("fdatasync")) return -1;
+  int rc = real(fd);
+  if (rc == 0) record("fdatasync", fd, NULL, 0, NULL);
+  return rc;
+}
+
 int renameat(int from, const char *old, int to, const char *new) {
   REAL(int, "renameat", int, const char *, int, const char *);
   if (strikes("renameat")) return -1;

@@ -11,6 +11,7 @@ from pathlib import Path
 from zarrcy.stores import Store
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
 __all__ = ["MAKERS", "ON_SERVERS"]
@@ -22,9 +23,17 @@ def filesystem(path: Path) -> Store:
     return FilesystemStore(path / "store")
 
 
+def sqlite(path: Path) -> Store:
+    # As above.
+    store = SQLiteStore(path / "data.db", "a")
+    store.prepare()
+    return store
+
+
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "filesystem": filesystem,
     "memory": lambda path: MemoryStore(),
+    "sqlite": sqlite,
     "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
 }
 

@@ -51,7 +51,7 @@ def test_info_tells_what_the_overview_shows():
 
 def test_an_unknown_name_is_an_error_that_names_the_known_ones():
     for call in (zarrcy.stores.info, zarrcy.stores.by_name):
-        with pytest.raises(UnknownExtensionError, match="filesystem, memory, zip"):
+        with pytest.raises(UnknownExtensionError, match=r"filesystem, .*memory, .*zip"):
             call("s4")
 
 
@@ -178,7 +178,7 @@ def test_a_memory_url_is_the_store_of_that_name():
 
 
 def test_an_unknown_scheme_is_an_error_that_names_the_known_ones():
-    with pytest.raises(UnknownExtensionError, match=r"'s4'.*file, memory, zip"):
+    with pytest.raises(UnknownExtensionError, match=r"'s4'.*file, .*memory, .*zip"):
         zarrcy.stores.open("s4://bucket/a")
 
 
@@ -227,7 +227,7 @@ def test_a_store_of_another_package_is_opened_by_its_schemes(monkeypatch):
         assert isinstance(store, Cloud) and store.bucket == "bucket"
     assert isinstance(zarrcy.stores.open("cl://bucket", mode="r"), ReadOnlyStore)
     assert zarrcy.stores.by_name("cloud_storage", bucket="b").bucket == "b"
-    with pytest.raises(UnknownExtensionError, match="cl, cloud, file, memory, zip"):
+    with pytest.raises(UnknownExtensionError, match=r"cl, cloud, file, .*memory, .*zip"):
         zarrcy.stores.open("s4://bucket")
 
 

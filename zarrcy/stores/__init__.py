@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.memory import MemoryStore
     from zarrcy.stores.readonly import ReadOnlyStore
+    from zarrcy.stores.sqlite import SQLiteStore
     from zarrcy.stores.zip import ZipStore
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FilesystemStore",
     "MemoryStore",
     "ReadOnlyStore",
+    "SQLiteStore",
     "Store",
     "StoreInfo",
     "Version",
@@ -32,7 +34,13 @@ __all__ = [
     "require",
 ]
 
-_MODULES = {"FilesystemStore": "filesystem", "MemoryStore": "memory", "ReadOnlyStore": "readonly", "ZipStore": "zip"}
+_MODULES = {
+    "FilesystemStore": "filesystem",
+    "MemoryStore": "memory",
+    "ReadOnlyStore": "readonly",
+    "SQLiteStore": "sqlite",
+    "ZipStore": "zip",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ registry = Registry(
     {
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
+        "sqlite": "zarrcy.stores.sqlite:SQLiteStore",
         "zip": "zarrcy.stores.zip:ZipStore",
     },
 )

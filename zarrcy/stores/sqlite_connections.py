@@ -1,0 +1,432 @@
+"""The connections of a process to an SQLite file: each is used by one thread at a time, and none crosses a fork.
+
+SQLite keeps what a process has locked in the memory of the process, for each file. A forked child inherits that
+memory and none of the locks, so that in it not even a new connection would be safe while one of its parent is open.
+Therefore the idle connections are closed before a fork, and those at work are waited for. A child that was forked
+in the middle of a transaction refuses to use the file, and never touches what it inherited.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.parse import quote
+
+from zarrcy.errors import StoreError
+from zarrcy.stores import sqlite_table
+from zarrcy.stores.sqlite_errors import busy_error, is_busy, store_error
+
+__all__ = ["Connection", "Pool", "pool_of"]
+
+T = TypeVar("T")
+
+FORK_PATIENCE_SECONDS = 10  # how long a fork waits for other threads' calls and transactions
+LONGEST_DELAY_SECONDS = 0.02  # between two attempts to get the lock of the file
+INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks for Ctrl-C
+
+
+class Connection(sqlite3.Connection):
+    """A connection, and what tells whether it still leads to the file that has the name."""
+
+    identity: tuple[int, int]
+    generation: int
+
+
+class Pool:
+    """The connections to one file.
+
+    Parameters
+    ----------
+    path : str
+        The file, by an absolute path.
+    url : str
+        The URL for messages.
+    durable : bool
+        Commits wait for the disk.
+    read_only : bool
+        Open the file for reading.
+    """
+
+    def __init__(self, path: str, url: str, *, durable: bool, read_only: bool) -> None:
+        self.path = path
+        self.url = url
+        self.durable = durable
+        self.read_only = read_only
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[Connection] = []
+        # Weak, as is the turn: what Ctrl-C tears from the stack is given back by the garbage collector.
+        self._in_use: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
+        self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._turn: Callable[[], _Turn | None] = _nobody
+        self._condition = threading.Condition()
+        self._n_forks = 0
+        self._generation = 0
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+
+    # ---- calls
+
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        timeout: float,
+        key: str | None = None,
+        writes: bool = False,
+        creates: bool = False,
+    ) -> T:
+        """What `work` makes of a connection; tried again while another process has the lock of the file.
+
+        Raises
+        ------
+        UnavailableError
+            Another writer had the lock all that time.
+        StoreError
+            SQLite failed.
+        """
+        deadline = time.monotonic() + timeout
+        if not writes:
+            return self._try(work, deadline, timeout, key, creates)
+        with self._writing(deadline, timeout, key):
+            return self._try(work, deadline, timeout, key, creates)
+
+    def _try(
+        self, work: Callable[[Connection], T], deadline: float, timeout: float, key: str | None, creates: bool
+    ) -> T:
+        for attempt in itertools.count():
+            try:
+                with self._borrowed(creates) as connection:
+                    return work(connection)
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise self.error(error, key) from error
+                if time.monotonic() > deadline:
+                    raise busy_error(self.url, key, timeout) from error
+            # Here no connection is held: a fork need not wait, and Ctrl-C is heard.
+            time.sleep(random.uniform(0, min(0.0002 * 2 ** min(attempt, 10), LONGEST_DELAY_SECONDS)))
+        raise AssertionError
+
+    def error(self, error: sqlite3.Error, key: str | None) -> BaseException:
+        """The exception of zarrcy for one of SQLite."""
+        return store_error(error, self.url, key, path=self.path, read_only=self.read_only)
+
+    @contextmanager
+    def _writing(self, deadline: float, timeout: float, key: str | None) -> Iterator[None]:
+        """The turn to write, among the threads of this process: they need not ask SQLite again and again."""
+        turn = _Turn()
+        condition = self._condition
+        with condition:
+            while (holder := self._turn()) is not None:
+                if holder.thread == turn.thread:
+                    raise self._beside(key)
+                del holder
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise busy_error(self.url, key, timeout)
+                condition.wait(min(left, LONGEST_DELAY_SECONDS))
+            self._turn = weakref.ref(turn)
+        try:
+            yield
+        finally:
+            # After a fork the child has a condition of its own, and this turn is not its.
+            if condition is self._condition:
+                with condition:
+                    self._turn = _nobody
+                    condition.notify_all()
+
+    def _beside(self, key: str | None) -> StoreError:
+        return StoreError(
+            "expected writes through the transaction that this thread has open, got one beside it",
+            store=self.url,
+            key=key,
+            code="in_transaction",
+            hint="Use the store that `with store.transaction() as tx` gave.",
+        )
+
+    @contextmanager
+    def transaction(self, *, timeout: float) -> Iterator[Connection]:
+        """A connection in a transaction: one that writes has the lock of the file, one that reads has its snapshot.
+
+        It is committed at the end, or rolled back when there is an exception.
+        """
+        deadline = time.monotonic() + timeout
+        if self.read_only:
+            with self._held(_begin_reading, deadline, timeout, creates=False) as connection:
+                yield connection
+            return
+        with self._writing(deadline, timeout, None), self._held(_begin, deadline, timeout, creates=True) as connection:
+            yield connection
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self.error(error, None) from error
+
+    @contextmanager
+    def _held(
+        self, begin: Callable[[Connection], None], deadline: float, timeout: float, *, creates: bool
+    ) -> Iterator[Connection]:
+        """A connection that `begin` has prepared, until the end of the context."""
+
+        def take(connection: Connection) -> Connection:
+            begin(connection)
+            self._kept.add(connection)
+            return connection
+
+        connection = self._try(take, deadline, timeout, None, creates)
+        try:
+            yield connection
+        finally:
+            self._kept.discard(connection)
+            self._give_back(connection)
+
+    # ---- connections
+
+    @contextmanager
+    def _borrowed(self, creates: bool) -> Iterator[Connection]:
+        connection = self._take(creates)
+        try:
+            yield connection
+        finally:
+            if connection not in self._kept:
+                self._give_back(connection)
+
+    def _take(self, creates: bool) -> Connection:
+        if self._pid != os.getpid():
+            self._after_fork_in_child()
+        identity = self._identity()
+        if identity is None and not creates:
+            raise self._missing()
+        with self._condition:
+            self._condition.wait_for(lambda: not self._n_forks)
+            if identity in _inherited:
+                raise StoreError(
+                    "this process was forked while a transaction was open, and cannot use the file",
+                    store=self.url,
+                    code="forked",
+                    hint="Start the process before the transaction, or with the method 'spawn'.",
+                )
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.identity == identity:
+                    break
+                # The file was replaced: the connection leads to the old one.
+                connection.close()
+            else:
+                connection = self._open(creates)
+            self._in_use[connection] = threading.get_ident()
+            return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection not in self._in_use:
+            return  # in a forked child: it is the parent's
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            is_good = True
+        except sqlite3.Error:
+            is_good = False
+        with self._condition:
+            del self._in_use[connection]
+            if is_good and connection.generation == self._generation:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            self._condition.notify_all()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path)  # noqa: PTH116 - a third of the time
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return (0, 0)  # opening it says what is wrong
+        return status.st_dev, status.st_ino
+
+    def _missing(self) -> StoreError:
+        return StoreError(
+            f"expected a file {self.path!r}, got none",
+            store=self.url,
+            code="enoent",
+            hint="The first write makes it; check the path.",
+        )
+
+    def _open(self, creates: bool) -> Connection:
+        while True:
+            before = self._identity()
+            if before is None and not creates:
+                raise self._missing()
+            connection = self._connect(before is None)
+            try:
+                self._prepare(connection, creates)
+                identity = self._identity()
+            except BaseException:
+                connection.close()
+                raise
+            if identity is not None and before in (None, identity):
+                connection.identity, connection.generation = identity, self._generation
+                return connection
+            connection.close()
+
+    def _connect(self, is_new: bool) -> Connection:
+        flags = "mode=ro" if self.read_only else "mode=rwc" if is_new else "mode=rw"
+        if self.read_only and self._is_on_read_only_mount():
+            # Nobody can change the file, and SQLite could not make its lock file.
+            flags = "immutable=1"
+        connection = sqlite3.connect(
+            f"file:{quote(self.path)}?{flags}",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+        )
+        connection.set_progress_handler(_hear, INSTRUCTIONS)
+        return connection
+
+    def _is_on_read_only_mount(self) -> bool:
+        try:
+            return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
+        except OSError:
+            return False
+
+    def _prepare(self, connection: Connection, creates: bool) -> None:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+        if self.durable:
+            # macOS: fsync alone does not wait for the disk.
+            connection.execute("PRAGMA fullfsync = ON")
+        columns = self._columns(connection)
+        if not columns and creates:
+            sqlite_table.create(connection)
+            columns = self._columns(connection)
+        if columns != sqlite_table.COLUMNS:
+            got = ", ".join(columns) if columns else "no such table"
+            raise StoreError(
+                f"expected a table {sqlite_table.TABLE} of {', '.join(sqlite_table.COLUMNS)}, got {got}",
+                store=self.url,
+                code="no_table",
+                hint="The file is another program's, or nothing was written to it yet.",
+            )
+        if not self.read_only and (mode := connection.execute("PRAGMA journal_mode").fetchone()[0]) != "wal":
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StoreError(
+                    f"expected a write-ahead log, got journal mode {mode!r}",
+                    store=self.url,
+                    code="no_wal",
+                    hint="Put the file on a local file system.",
+                )
+
+    def _columns(self, connection: Connection) -> list[str]:
+        rows = connection.execute(f"SELECT name FROM pragma_table_info('{sqlite_table.TABLE}')").fetchall()
+        return [name for (name,) in rows]
+
+    def close(self) -> None:
+        """Close the connections: the idle ones now, those at work when their call ends."""
+        with self._condition:
+            self._generation += 1
+            _close_all(self._idle)
+
+    # ---- forks
+
+    def _before_fork(self) -> None:
+        me = threading.get_ident()
+        with self._condition:
+            self._n_forks += 1
+            self._condition.wait_for(
+                lambda: all(thread == me for thread in self._in_use.values()), FORK_PATIENCE_SECONDS
+            )
+            _close_all(self._idle)
+
+    def _after_fork_in_parent(self) -> None:
+        with self._condition:
+            self._n_forks -= 1
+            self._condition.notify_all()
+
+    def _after_fork_in_child(self) -> None:
+        for connection in [*self._in_use, *self._idle]:
+            _inherited.setdefault(connection.identity, []).append(connection)
+            # At the exit of the interpreter it would be closed, and the parent's log be deleted.
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self._finalizer.detach()
+        self._reset()
+
+
+class _Turn:
+    """The turn to write. It ends with the object, however that goes."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
+def _nobody() -> None:
+    return None
+
+
+def _begin(connection: Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.execute("BEGIN")
+    # The snapshot is that of the first read.
+    connection.execute(f"SELECT 1 FROM {sqlite_table.TABLE} LIMIT 1").fetchone()
+
+
+def _hear() -> int:
+    # To run any function is to hear a signal: its exception ends the statement with SQLITE_INTERRUPT.
+    return 0
+
+
+def _close_all(connections: list[Connection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+# What a forked child has of its parent, by the file: never used, never closed.
+_inherited: dict[tuple[int, int], list[Connection]] = {}
+_pools: weakref.WeakValueDictionary[tuple[str, bool, bool], Pool] = weakref.WeakValueDictionary()
+_pools_lock = threading.RLock()
+
+
+def pool_of(path: str, url: str, *, durable: bool, read_only: bool) -> Pool:
+    """The pool of a file: one for all the stores of this process that open it in the same way."""
+    with _pools_lock:
+        key = (path, durable, read_only)
+        pool = _pools.get(key)
+        if pool is None:
+            pool = _pools[key] = Pool(path, url, durable=durable, read_only=read_only)
+        return pool
+
+
+def _before_fork() -> None:
+    _pools_lock.acquire()
+    for pool in list(_pools.values()):
+        pool._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for pool in list(_pools.values()):
+        pool._after_fork_in_parent()
+    _pools_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _pools_lock
+    _pools_lock = threading.RLock()
+    for pool in list(_pools.values()):
+        pool._after_fork_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
