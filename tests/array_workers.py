@@ -21,6 +21,7 @@ import numpy as np
 import zarrcy
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.sqlite import SQLiteStore
 
 
 class SubclassedStore(FilesystemStore):
@@ -30,6 +31,8 @@ class SubclassedStore(FilesystemStore):
 def store_at(path, kind):
     if kind == "memory":
         return MemoryStore()
+    if kind == "sqlite":
+        return SQLiteStore(f"{path}.db")
     return (SubclassedStore if kind == "python" else FilesystemStore)(path)
 
 
@@ -133,6 +136,7 @@ def forks(path, n):
         zarrcy.array(items, FilesystemStore(f"{path}/a"), chunks=(4, 1024)),
         zarrcy.array(items, SubclassedStore(f"{path}/b"), chunks=(4, 1024), compressor="gzip"),
         zarrcy.array(items, MemoryStore(), chunks=(8, 512), shards=(32, 4096)),
+        zarrcy.array(items, SQLiteStore(f"{path}/c.db", durable=False), chunks=(16, 1024)),
     ]
     stop = threading.Event()
     failures = []
@@ -154,7 +158,7 @@ def forks(path, n):
             if child == 0:
                 status = 1
                 try:
-                    array = arrays[number % 3]
+                    array = arrays[number % len(arrays)]
                     assert (array[:] == items).all()
                     array[5:9, 7:1030] = items[5:9, 7:1030]
                     assert (array[2:60:3, ::-7] == items[2:60:3, ::-7]).all()
@@ -176,7 +180,7 @@ def forks(path, n):
 def _work_in_a_child(array, path):
     name = array.path
     assert (array[:] == 1).all()
-    for kind in ("plain", "python"):
+    for kind in ("plain", "python", "sqlite"):
         mine = zarrcy.open_array(store_at(path, kind), name)
         mine[64 * os.getpid() % 512 :][:64] = 1
         assert (mine[:] == 1).all()
@@ -188,6 +192,7 @@ def start(method, path):
     array = zarrcy.create_array(FilesystemStore(path), "deep/a", shape=1024, chunks=16, dtype="int8", compressor="gzip")
     array[:] = 1
     zarrcy.open_array(SubclassedStore(path), "deep/a")[:]
+    zarrcy.array(np.ones(1024, "int8"), store_at(path, "sqlite"), "deep/a", chunks=16)
     assert (array[:] == 1).all()
     with multiprocessing.get_context(method).Pool(4) as pool:
         children = set(pool.starmap(_work_in_a_child, [(array, path)] * 20))
@@ -198,7 +203,7 @@ def start(method, path):
 def interrupts(path, kind, n):
     """Ctrl-C at random moments in reads, writes and copies: each ends within a second, and every chunk is whole."""
     options = {"chunks": (4, 2**16), "shards": (16, 2**16)} if kind == "shards" else {"chunks": (8, 2**16)}
-    store = FilesystemStore(path) if kind != "python" else SubclassedStore(path)
+    store = store_at(path, kind)
     rng = np.random.default_rng(3)
     patterns = [rng.integers(0, 12, (512, 2**16), "int8") for _ in range(2)]
     array = zarrcy.create_array(

@@ -38,7 +38,7 @@ def test_16_processes_and_32_threads_increment_items_of_one_chunk_and_lose_nothi
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["plain", "shards", "python"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "sqlite"])
 def test_increments_of_one_chunk_on_a_disk_lose_nothing(tmp_path: Path, kind: str) -> None:
     assert "24000 increments, none lost" in run_script("increments", tmp_path / "a", kind, 16, 32, 500, timeout=900)
 
@@ -52,12 +52,16 @@ def test_increments_through_other_stores_and_on_a_disk_lose_nothing(
     assert "none lost" in run_script("increments", tmp_path / "a", kind, processes, 16, n)
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards", "python", "v2", "memory"])
+def test_16_processes_and_32_threads_lose_nothing_in_a_database(tmp_path: Path) -> None:
+    assert "2400 increments, none lost" in run_script("increments", tmp_path / "a", "sqlite", 16, 32, 50)
+
+
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "v2", "memory", "sqlite"])
 def test_appends_of_processes_and_threads_lose_nothing(tmp_path: Path, kind: str) -> None:
     assert "1280 items appended, none lost" in run_script("appends", tmp_path / "a", kind)
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards", "python", "memory"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "memory", "sqlite"])
 def test_readers_never_see_two_versions_of_a_chunk_or_shard(tmp_path: Path, kind: str) -> None:
     assert "none mixed" in run_script("readers", tmp_path / "a", kind, 500)
 
@@ -71,13 +75,13 @@ def test_arrays_work_in_processes_started_in_any_way(tmp_path: Path, method: str
     assert "20 tasks" in run_script("start", method, tmp_path / "a")
 
 
-@pytest.mark.parametrize(("kind", "n"), [("plain", 24), ("shards", 14), ("python", 14)])
+@pytest.mark.parametrize(("kind", "n"), [("plain", 24), ("shards", 14), ("python", 14), ("sqlite", 14)])
 def test_ctrl_c_is_heard_within_a_second_and_leaves_whole_chunks(tmp_path: Path, kind: str, n: int) -> None:
     assert f"{n} interrupts" in run_script("interrupts", tmp_path / "a", kind, n)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["plain", "shards", "python"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "sqlite"])
 def test_200_interrupts(tmp_path: Path, kind: str) -> None:
     assert "200 interrupts" in run_script("interrupts", tmp_path / "a", kind, 200, timeout=900)
 

@@ -414,7 +414,6 @@ class SQLiteTransaction(_TableStore):
         self.read_only = store.read_only
         self._connection: Connection | None = connection
         self._lock = threading.Lock()
-        self._pid = os.getpid()
 
     @property
     def url(self) -> str:
@@ -425,10 +424,10 @@ class SQLiteTransaction(_TableStore):
 
     def check_alive(self) -> None:
         """Raise `StoreError` when nothing can be read or written through this transaction any more."""
-        if self._pid != os.getpid():
-            raise self._over("a transaction of this process", "that of the parent", "forked")
         if self._connection is None:
             raise self._over("an open transaction", "one that has ended", "transaction_over")
+        if self._connection.is_inherited:
+            raise self._over("a transaction of this process", "that of the parent", "forked")
         if not self._connection.in_transaction:
             raise self._over("an open transaction", "one that an error has rolled back", "transaction_over")
 
@@ -438,15 +437,14 @@ class SQLiteTransaction(_TableStore):
 
     def end(self) -> None:
         """Refuse whatever comes after the end of the context."""
-        if self._pid == os.getpid():
+        if self._connection is not None and not self._connection.is_inherited:
             with self._lock:
                 self._connection = None
 
     def _run(
         self, work: Callable[[Connection], T], key: str | None = None, *, writes: bool = False, creates: bool = False
     ) -> T:
-        if self._pid != os.getpid():
-            self.check_alive()
+        self.check_alive()  # before the lock, which a thread of the parent may have held at a fork
         with self._lock:
             self.check_alive()
             assert self._connection is not None

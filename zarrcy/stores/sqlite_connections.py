@@ -8,7 +8,6 @@ in the middle of a transaction refuses to use the file, and never touches what i
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import sqlite3
@@ -29,15 +28,19 @@ __all__ = ["Connection", "Pool", "pool_of"]
 T = TypeVar("T")
 
 FORK_PATIENCE_SECONDS = 10  # how long a fork waits for other threads' calls and transactions
+FIRST_DELAY_SECONDS = 0.0002
 LONGEST_DELAY_SECONDS = 0.02  # between two attempts to get the lock of the file
 INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks for Ctrl-C
 
 
 class Connection(sqlite3.Connection):
-    """A connection, and what tells whether it still leads to the file that has the name."""
+    """A connection, and what the pool must know of it."""
 
-    identity: tuple[int, int]
+    identity: tuple[int, int]  # of the file that it leads to, whatever has the name now
     generation: int
+    is_inherited = False  # by a forked child
+    thread = 0  # that works with it; 0 while it is idle
+    is_kept = False  # beyond the end of the call
 
 
 class Pool:
@@ -63,11 +66,10 @@ class Pool:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
+        # Taking from this list and putting back is what needs no lock: it is done by every call.
         self._idle: list[Connection] = []
         # Weak, as is the turn: what Ctrl-C tears from the stack is given back by the garbage collector.
-        self._in_use: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
-        self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._turn: Callable[[], _Turn | None] = _nobody
         self._condition = threading.Condition()
         self._n_forks = 0
@@ -94,27 +96,34 @@ class Pool:
         StoreError
             SQLite failed.
         """
-        deadline = time.monotonic() + timeout
         if not writes:
-            return self._try(work, deadline, timeout, key, creates)
+            return self._try(work, None, timeout, key, creates)
+        deadline = time.monotonic() + timeout
         with self._writing(deadline, timeout, key):
             return self._try(work, deadline, timeout, key, creates)
 
     def _try(
-        self, work: Callable[[Connection], T], deadline: float, timeout: float, key: str | None, creates: bool
+        self, work: Callable[[Connection], T], deadline: float | None, timeout: float, key: str | None, creates: bool
     ) -> T:
-        for attempt in itertools.count():
+        delay = FIRST_DELAY_SECONDS
+        while True:
             try:
-                with self._borrowed(creates) as connection:
+                connection = self._take(creates)
+                try:
                     return work(connection)
+                finally:
+                    if not connection.is_kept:
+                        self._give_back(connection)
             except sqlite3.Error as error:
                 if not is_busy(error):
                     raise self.error(error, key) from error
-                if time.monotonic() > deadline:
+                if deadline is None:
+                    deadline = time.monotonic() + timeout
+                elif time.monotonic() > deadline:
                     raise busy_error(self.url, key, timeout) from error
             # Here no connection is held: a fork need not wait, and Ctrl-C is heard.
-            time.sleep(random.uniform(0, min(0.0002 * 2 ** min(attempt, 10), LONGEST_DELAY_SECONDS)))
-        raise AssertionError
+            time.sleep(random.uniform(0, delay))
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     def error(self, error: sqlite3.Error, key: str | None) -> BaseException:
         """The exception of zarrcy for one of SQLite."""
@@ -179,69 +188,68 @@ class Pool:
 
         def take(connection: Connection) -> Connection:
             begin(connection)
-            self._kept.add(connection)
+            connection.is_kept = True
             return connection
 
         connection = self._try(take, deadline, timeout, None, creates)
         try:
             yield connection
         finally:
-            self._kept.discard(connection)
+            connection.is_kept = False
             self._give_back(connection)
 
     # ---- connections
 
-    @contextmanager
-    def _borrowed(self, creates: bool) -> Iterator[Connection]:
-        connection = self._take(creates)
-        try:
-            yield connection
-        finally:
-            if connection not in self._kept:
-                self._give_back(connection)
-
     def _take(self, creates: bool) -> Connection:
-        if self._pid != os.getpid():
-            self._after_fork_in_child()
         identity = self._identity()
+        if not self._n_forks:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._take_new(identity, creates)
+            connection.thread = threading.get_ident()
+            if connection.identity == identity and connection.generation == self._generation:
+                return connection
+            # The file was replaced, and this leads to the old one; or the store was closed.
+            self._close(connection)
+        return self._take_new(identity, creates)
+
+    def _take_new(self, identity: tuple[int, int] | None, creates: bool) -> Connection:
         if identity is None and not creates:
             raise self._missing()
+        if identity in _inherited:
+            raise StoreError(
+                "this process was forked while a transaction was open, and cannot use the file",
+                store=self.url,
+                code="forked",
+                hint="Start the process before the transaction, or with the method 'spawn'.",
+            )
         with self._condition:
             self._condition.wait_for(lambda: not self._n_forks)
-            if identity in _inherited:
-                raise StoreError(
-                    "this process was forked while a transaction was open, and cannot use the file",
-                    store=self.url,
-                    code="forked",
-                    hint="Start the process before the transaction, or with the method 'spawn'.",
-                )
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.identity == identity:
-                    break
-                # The file was replaced: the connection leads to the old one.
-                connection.close()
-            else:
-                connection = self._open(creates)
-            self._in_use[connection] = threading.get_ident()
+            connection = self._open(creates)
+            connection.thread = threading.get_ident()
+            self._all.add(connection)
             return connection
 
     def _give_back(self, connection: Connection) -> None:
-        if connection not in self._in_use:
-            return  # in a forked child: it is the parent's
+        if connection.is_inherited:
+            return
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            is_good = True
         except sqlite3.Error:
-            is_good = False
+            self._close(connection)
+            return
+        if connection.generation == self._generation:
+            connection.thread = 0
+            self._idle.append(connection)
+        else:
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
         with self._condition:
-            del self._in_use[connection]
-            if is_good and connection.generation == self._generation:
-                self._idle.append(connection)
-            else:
-                connection.close()
-            self._condition.notify_all()
+            self._all.discard(connection)
+            connection.close()
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -332,28 +340,43 @@ class Pool:
 
     def close(self) -> None:
         """Close the connections: the idle ones now, those at work when their call ends."""
-        with self._condition:
-            self._generation += 1
-            _close_all(self._idle)
+        self._generation += 1
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            self._close(connection)
 
     # ---- forks
 
     def _before_fork(self) -> None:
         me = threading.get_ident()
+        deadline = time.monotonic() + FORK_PATIENCE_SECONDS
         with self._condition:
             self._n_forks += 1
-            self._condition.wait_for(
-                lambda: all(thread == me for thread in self._in_use.values()), FORK_PATIENCE_SECONDS
-            )
-            _close_all(self._idle)
+        while True:
+            # A connection that another thread took before it saw the fork comes back here.
+            self._close_idle()
+            with self._condition:
+                others = [connection for connection in self._all if connection.thread != me]
+            if not others or time.monotonic() > deadline:
+                break
+            del others
+            time.sleep(FIRST_DELAY_SECONDS)
+        self._condition.acquire()
 
     def _after_fork_in_parent(self) -> None:
-        with self._condition:
-            self._n_forks -= 1
-            self._condition.notify_all()
+        self._n_forks -= 1
+        self._condition.notify_all()
+        self._condition.release()
 
     def _after_fork_in_child(self) -> None:
-        for connection in [*self._in_use, *self._idle]:
+        for connection in self._all:
+            connection.is_inherited = True
             _inherited.setdefault(connection.identity, []).append(connection)
             # At the exit of the interpreter it would be closed, and the parent's log be deleted.
             import ctypes
