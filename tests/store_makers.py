@@ -11,6 +11,7 @@ from pathlib import Path
 from zarrcy.stores import Store
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
@@ -23,6 +24,13 @@ def filesystem(path: Path) -> Store:
     return FilesystemStore(path / "store")
 
 
+def shared_memory(path: Path) -> Store:
+    # As above. The directory is the test's own, so that its tables are not those of other runs.
+    store = SharedMemoryStore("table", mount=path)
+    store.prepare()
+    return store
+
+
 def sqlite(path: Path) -> Store:
     # As above.
     store = SQLiteStore(path / "data.db", "a")
@@ -33,6 +41,7 @@ def sqlite(path: Path) -> Store:
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "filesystem": filesystem,
     "memory": lambda path: MemoryStore(),
+    "shared_memory": shared_memory,
     "sqlite": sqlite,
     "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
 }

@@ -37,6 +37,13 @@ _ERRORS = {
     errno.ENOLCK: (StoreError, "The file system has no locks: check how it is mounted."),
 }
 
+# The same for a table of shared memory.
+_IN_MEMORY_HINTS = {
+    errno.ENOSPC: "The memory mount is full: see `df -h {path}`. Containers take a larger one by --shm-size. The old "
+    "value is still there.",
+    errno.ENOENT: "The table is gone: its owner has ended without an heir, or deleted it.",
+}
+
 
 def store_error(code: int, url: str, key: str | None, *, path: str | None = None) -> StoreError:
     """The exception for an errno.
@@ -67,6 +74,8 @@ def store_error(code: int, url: str, key: str | None, *, path: str | None = None
     """
     path = path or url.removeprefix("file://")
     cls, hint = _ERRORS.get(code, (StoreError, None))
+    if url.startswith("shm://"):
+        hint = _IN_MEMORY_HINTS.get(code, hint)
     message = os.strerror(code)
     if key is None:
         message = f"directory {path}: {message}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.memory import MemoryStore
     from zarrcy.stores.readonly import ReadOnlyStore
+    from zarrcy.stores.shared_memory import SharedMemoryStore
     from zarrcy.stores.sqlite import SQLiteStore
     from zarrcy.stores.zip import ZipStore
 
@@ -22,6 +23,7 @@ __all__ = [
     "MemoryStore",
     "ReadOnlyStore",
     "SQLiteStore",
+    "SharedMemoryStore",
     "Store",
     "StoreInfo",
     "Version",
@@ -39,6 +41,7 @@ _MODULES = {
     "MemoryStore": "memory",
     "ReadOnlyStore": "readonly",
     "SQLiteStore": "sqlite",
+    "SharedMemoryStore": "shared_memory",
     "ZipStore": "zip",
 }
 

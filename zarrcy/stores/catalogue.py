@@ -22,6 +22,7 @@ registry = Registry(
     {
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
+        "shared_memory": "zarrcy.stores.shared_memory:SharedMemoryStore",
         "sqlite": "zarrcy.stores.sqlite:SQLiteStore",
         "zip": "zarrcy.stores.zip:ZipStore",
     },
@@ -29,7 +30,10 @@ registry = Registry(
 
 # URL schemes that are not the name of their store. A store of another package gives its own in the class attribute
 # `schemes`.
-SCHEMES = {"file": "filesystem"}
+SCHEMES = {"file": "filesystem", "shm": "shared_memory"}
+
+# Other names of built-in stores, which `names` does not list.
+ALIASES = {"ets": "shared_memory"}
 
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
 EXTRAS: dict[str, str] = {}
@@ -75,11 +79,13 @@ def register(name: str, cls: type[Store]) -> None:
     """
     if not (isinstance(cls, type) and issubclass(cls, Store)):
         raise TypeError(f"store {name!r}: expected a subclass of zarrcy.stores.Store, got {cls!r}")
+    if name in ALIASES:
+        raise ValueError(f"store {name!r}: expected a new name, got another one of {ALIASES[name]!r}")
     registry.register(name, cls)
 
 
 def names() -> list[str]:
-    """The name of every store, sorted.
+    """The name of every store, sorted; ``"ets"``, which is another one of ``"shared_memory"``, is left out.
 
     Examples
     --------
@@ -233,6 +239,7 @@ def require(module: str, install: str) -> ModuleType:
 
 
 def _load(name: str) -> type[Store]:
+    name = ALIASES.get(name, name)
     try:
         return registry.get(name)
     except ModuleNotFoundError as error:
@@ -290,7 +297,7 @@ def _path_of_url(url: str) -> str:
 
 def _name_of_scheme(scheme: str) -> str:
     name = SCHEMES.get(scheme, scheme)
-    if name in registry:
+    if name in registry or name in ALIASES:
         return name
     schemes = dict.fromkeys(SCHEMES)
     for name in registry:
