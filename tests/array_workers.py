@@ -21,6 +21,7 @@ import numpy as np
 import zarrcy
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 
 
@@ -33,6 +34,8 @@ def store_at(path, kind):
         return MemoryStore()
     if kind == "sqlite":
         return SQLiteStore(f"{path}.db")
+    if kind == "shared_memory":
+        return SharedMemoryStore("table", mount=os.path.dirname(path))
     return (SubclassedStore if kind == "python" else FilesystemStore)(path)
 
 
@@ -180,7 +183,7 @@ def forks(path, n):
 def _work_in_a_child(array, path):
     name = array.path
     assert (array[:] == 1).all()
-    for kind in ("plain", "python", "sqlite"):
+    for kind in ("plain", "python", "sqlite", "shared_memory"):
         mine = zarrcy.open_array(store_at(path, kind), name)
         mine[64 * os.getpid() % 512 :][:64] = 1
         assert (mine[:] == 1).all()
@@ -192,7 +195,8 @@ def start(method, path):
     array = zarrcy.create_array(FilesystemStore(path), "deep/a", shape=1024, chunks=16, dtype="int8", compressor="gzip")
     array[:] = 1
     zarrcy.open_array(SubclassedStore(path), "deep/a")[:]
-    zarrcy.array(np.ones(1024, "int8"), store_at(path, "sqlite"), "deep/a", chunks=16)
+    for kind in ("sqlite", "shared_memory"):
+        zarrcy.array(np.ones(1024, "int8"), store_at(path, kind), "deep/a", chunks=16)
     assert (array[:] == 1).all()
     with multiprocessing.get_context(method).Pool(4) as pool:
         children = set(pool.starmap(_work_in_a_child, [(array, path)] * 20))

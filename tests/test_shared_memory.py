@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -426,6 +427,43 @@ def test_a_full_mount_is_an_error_that_says_so_and_keeps_the_old_value(tmp_path)
     finally:
         # Lazily: the array has the directory open.
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+# ---- speed
+
+
+def test_get_and_set_cost_at_most_1_3_of_the_same_calls_of_the_system(mount):
+    """In processor time, with 100 KiB: the least of many rounds in turn, as other work can only add to one."""
+    store = SharedMemoryStore("t", mount=mount)
+    value = os.urandom(100 * 1024)
+
+    def set_raw(i):
+        descriptor = os.open(f"{mount}/.partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        os.write(descriptor, value)
+        os.close(descriptor)
+        os.rename(f"{mount}/.partial", f"{mount}/{i}")
+
+    def get_raw(i):
+        descriptor = os.open(f"{mount}/{i}", os.O_RDONLY | os.O_CLOEXEC)
+        os.read(descriptor, len(value) + 1)
+        os.close(descriptor)
+
+    calls = {
+        "set": (lambda i: store.set(f"c{i}", value), set_raw),
+        "get": (lambda i: store.get(f"c{i}"), get_raw),
+    }
+    for what, pair in calls.items():
+        least = [float("inf"), float("inf")]
+        for n_rounds in range(200):
+            for number, call in enumerate(pair):
+                begin = time.process_time()
+                for i in range(50):
+                    call(i % 8)
+                least[number] = min(least[number], time.process_time() - begin)
+            if least[0] <= 1.3 * least[1] and n_rounds > 10:
+                break
+        assert least[0] <= 1.3 * least[1], f"{what}: {least[0] / least[1]:.2f} of the raw calls"
+    store.delete_table()
 
 
 # ---- processes at the same time, and killed ones

@@ -31,7 +31,7 @@ def run_script(*args: object, timeout: float = 120) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "shared_memory"])
 def test_16_processes_and_32_threads_increment_items_of_one_chunk_and_lose_nothing(kind: str) -> None:
     with cases.directory_in_memory() as place:
         assert "24000 increments, none lost" in run_script("increments", place / "a", kind, 16, 32, 500)
@@ -56,12 +56,12 @@ def test_16_processes_and_32_threads_lose_nothing_in_a_database(tmp_path: Path) 
     assert "2400 increments, none lost" in run_script("increments", tmp_path / "a", "sqlite", 16, 32, 50)
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards", "python", "v2", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "v2", "memory", "sqlite", "shared_memory"])
 def test_appends_of_processes_and_threads_lose_nothing(tmp_path: Path, kind: str) -> None:
     assert "1280 items appended, none lost" in run_script("appends", tmp_path / "a", kind)
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards", "python", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["plain", "shards", "python", "memory", "sqlite", "shared_memory"])
 def test_readers_never_see_two_versions_of_a_chunk_or_shard(tmp_path: Path, kind: str) -> None:
     assert "none mixed" in run_script("readers", tmp_path / "a", kind, 500)
 

@@ -235,7 +235,8 @@ class SharedMemoryStore(FilesystemStore):
 
     def _name(self, key: str) -> bytes | None:
         name = super()._name(key)
-        self._enter()
+        if self._access != "public":
+            self._enter()
         return name
 
     def set(self, key: str, value: Buffer) -> None:
