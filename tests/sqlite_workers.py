@@ -1,10 +1,12 @@
 """Writers of a `SQLiteStore` in processes of their own, for the tests: a script, which forks and is killed.
 
-usage: sqlite_workers.py kills ROOT N | synced ROOT | failures ROOT; the last two with filesystem_faults.c loaded first
+usage: sqlite_workers.py kills ROOT N | creations ROOT | synced ROOT | failures ROOT; the last three with
+       filesystem_faults.c loaded first
 """
 
 import ctypes
 import errno
+import itertools
 import os
 import random
 import signal
@@ -20,7 +22,7 @@ from zarrcy.errors import StoreError
 from zarrcy.stores.sqlite import SQLiteStore
 
 ACKNOWLEDGED = struct.Struct("<II")
-FAIL, RECORD = 1, 5
+FAIL, KILL, RECORD = 1, 2, 5
 
 
 def write_for_ever(store, serial, pipe):
@@ -97,6 +99,46 @@ def calls():
     return ctypes.CDLL(None)
 
 
+def spawn(function):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def creations(root):
+    """A process is killed at its n-th write while it makes a file, for every n; then three others go on at once."""
+    library = calls()
+    for nth in itertools.count(1):
+        path = f"{root}/{nth}.db"
+
+        def make(number, path=path):
+            SQLiteStore(path).set(f"c/{number}", b"%d" % number)
+
+        def make_and_be_killed(nth=nth, make=make):
+            library.faults_arm(KILL, b"pwrite", nth, 0)
+            make(0)
+
+        status = os.waitpid(spawn(make_and_be_killed), 0)[1]
+        assert status in (0, signal.SIGKILL)
+        others = [spawn(lambda number=number, make=make: make(number)) for number in (1, 2, 3)]
+        assert [os.waitpid(child, 0)[1] for child in others] == [0, 0, 0]
+        store = SQLiteStore(path)
+        assert {"c/1", "c/2", "c/3"} <= set(store.list_prefix())
+        assert status or store.get("c/0") == b"0"
+        store.set("c/0", b"0")
+        assert [store.get(f"c/{number}") for number in range(4)] == [b"0", b"1", b"2", b"3"]
+        store.close()
+        if status == 0:
+            print(nth - 1)
+            return
+
+
 def synced(root):
     """With ``durable`` the log is flushed after its last write when a write returns; without, only by `sync`."""
     library = calls()
@@ -156,4 +198,4 @@ def failures(root):
 
 if __name__ == "__main__":
     Path(sys.argv[2]).mkdir(exist_ok=True)
-    {"kills": kills, "synced": synced, "failures": failures}[sys.argv[1]](*sys.argv[2:])
+    {"kills": kills, "creations": creations, "synced": synced, "failures": failures}[sys.argv[1]](*sys.argv[2:])

@@ -28,6 +28,7 @@ from zarrcy.stores import sqlite_table
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.sqlite_connections import Pool
+from zarrcy.testing import STORE_LAWS
 
 
 @pytest.fixture
@@ -482,6 +483,12 @@ def test_a_transaction_is_seen_whole_at_its_end_and_by_itself_before(store):
         assert store.get("c/0") == b"old"
     assert sorted(store.list_prefix()) == ["c/0", "c/2", "c/3"]
     assert store.get("c/3") == b"2!"
+
+
+@pytest.mark.parametrize("law", STORE_LAWS)
+def test_a_transaction_keeps_the_laws_of_stores(store, law):
+    with store.transaction() as tx:
+        STORE_LAWS[law](tx)
 
 
 def test_an_exception_drops_the_changes(store):

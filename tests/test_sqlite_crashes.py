@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import array_cases as cases
 import pytest
 
 import zarrcy
@@ -33,6 +34,11 @@ def faults(tmp_path_factory):
 def test_a_killed_writer_loses_nothing_acknowledged_and_leaves_no_part_of_a_transaction(tmp_path, n):
     n_cut = int(run("kills", tmp_path / "d", n))
     assert n_cut > n // 20  # else no writer was killed between the write and the end of the transaction
+
+
+def test_a_process_killed_at_any_write_while_it_makes_the_file_is_in_nobodys_way(faults):
+    with cases.directory_in_memory() as place:
+        assert int(run("creations", place / "d", LD_PRELOAD=faults)) > 5
 
 
 def test_a_durable_write_returns_when_the_log_has_been_flushed(tmp_path, faults):
