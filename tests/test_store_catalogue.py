@@ -39,7 +39,7 @@ def fake_directory(monkeypatch):
 
 
 def test_the_built_in_names_are_known():
-    assert {"filesystem", "memory", "zip"} <= set(zarrcy.stores.names())
+    assert {"filesystem", "memory", "mock", "zip"} <= set(zarrcy.stores.names())
 
 
 def test_info_tells_what_the_overview_shows():

@@ -5,6 +5,7 @@ from store_makers import MAKERS
 
 from zarrcy.stores import Store
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.mock import MockStore, VirtualClock
 from zarrcy.stores.zip import ZipStore
 from zarrcy.testing import STORE_LAWS, check_store
 
@@ -43,6 +44,9 @@ FORMS = {
     "memory over a dict": lambda path: MemoryStore.over({}),
     "zip, durable": lambda path: ZipStore(path / "a.zip", durable=True, mode="x"),
     "a store with only what must be written": lambda path: Plain(),
+    "mock, with latency": lambda path: MockStore(latency=0.01, clock=VirtualClock()),
+    **{f"mock over {name}": lambda path, make=make: MockStore(make(path)) for name, make in MAKERS.items()},
+    "mock over mock": lambda path: MockStore(MockStore()),
 }
 
 

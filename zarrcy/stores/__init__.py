@@ -12,6 +12,7 @@ from zarrcy.stores.store import Buffer, Store, Version
 if TYPE_CHECKING:
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.memory import MemoryStore
+    from zarrcy.stores.mock import MockStore
     from zarrcy.stores.readonly import ReadOnlyStore
     from zarrcy.stores.shared_memory import SharedMemoryStore
     from zarrcy.stores.sqlite import SQLiteStore
@@ -21,6 +22,7 @@ __all__ = [
     "Buffer",
     "FilesystemStore",
     "MemoryStore",
+    "MockStore",
     "ReadOnlyStore",
     "SQLiteStore",
     "SharedMemoryStore",
@@ -39,6 +41,7 @@ __all__ = [
 _MODULES = {
     "FilesystemStore": "filesystem",
     "MemoryStore": "memory",
+    "MockStore": "mock",
     "ReadOnlyStore": "readonly",
     "SQLiteStore": "sqlite",
     "SharedMemoryStore": "shared_memory",

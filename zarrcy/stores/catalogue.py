@@ -22,6 +22,7 @@ registry = Registry(
     {
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
+        "mock": "zarrcy.stores.mock:MockStore",
         "shared_memory": "zarrcy.stores.shared_memory:SharedMemoryStore",
         "sqlite": "zarrcy.stores.sqlite:SQLiteStore",
         "zip": "zarrcy.stores.zip:ZipStore",

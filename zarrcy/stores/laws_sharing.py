@@ -258,15 +258,65 @@ def a_closed_store_opens_again(store: Store) -> None:
 def a_read_only_store_reads_and_refuses_to_write(store: Store) -> None:
     store.set("c/0", b"abc")
     readonly = ReadOnlyStore(store)
-    expect_value(readonly, "c/0", b"abc")
-    expect(readonly.read_only, "read_only: expected True")
+    expect(readonly.read_only and readonly.url == store.url, "read_only: expected True, and the URL of the store")
     for what, call in (
         ("set", lambda: readonly.set("c/0", b"1")),
         ("set_many", lambda: readonly.set_many([("c/1", b"1")])),
         ("set_if", lambda: readonly.set_if("c/2", b"1", None)),
+        ("update", lambda: readonly.update("c/0", lambda old: b"1")),
+        ("lock", lambda: readonly.lock("c/0")),
+        ("transaction", lambda: readonly.transaction()),
         ("delete", lambda: readonly.delete("c/0")),
         ("delete_prefix", lambda: readonly.delete_prefix("c/")),
+        ("repair", lambda: readonly.repair()),
     ):
         expect_error(ReadOnlyError, call, f"{what} of a read-only store")
     expect(list(store.list_prefix()) == ["c/0"], "a read-only store: expected nothing to be written")
     expect_value(store, "c/0", b"abc")
+
+
+@LAWS.add
+def a_read_only_store_answers_as_the_store_does(store: Store) -> None:
+    for i in range(10):
+        store.set(f"c/{i}", value_of(i))
+    readonly = ReadOnlyStore(store)
+    for key in ("c/0", "c/9", "c/10"):
+        for part in (None, slice(1, 3), slice(-2, None)):
+            expected, got = store.get(key, part), readonly.get(key, part)
+            same = got is expected if expected is None or got is None else bytes(got) == bytes(expected)
+            expect(same, f"get({key!r}, {part}) of a read-only store: expected {brief(expected)}, got {brief(got)}")
+        expect(readonly.size(key) == store.size(key) and readonly.exists(key) == store.exists(key), f"size of {key!r}")
+        if store.supports_cas:
+            version = store.get_with_version(key)[1]
+            expect(
+                readonly.get_with_version(key)[1] == version, f"get_with_version({key!r}): expected the same version"
+            )
+    for prefix in ("", "c/", "d/"):
+        for what in ("list_prefix", "list_dir"):
+            expected_names = sorted(getattr(store, what)(prefix))
+            expect(
+                sorted(getattr(readonly, what)(prefix)) == expected_names, f"{what}({prefix!r}) of a read-only store"
+            )
+    requests = [(f"c/{i}", None) for i in range(12)]
+    theirs, ours = (
+        {i: None if value is None else bytes(value) for i, value in each.get_many(requests)}
+        for each in (store, readonly)
+    )
+    expect(ours == theirs, "get_many of a read-only store: expected the same answers")
+
+
+@LAWS.add
+def a_read_only_store_is_pickled_as_its_store_is(store: Store) -> None:
+    store.set("c/0", b"abc")
+    store.sync()
+    readonly = ReadOnlyStore(store)
+    try:
+        pickle.dumps(store)
+    except ZarrcyError:
+        expect_error(ZarrcyError, lambda: pickle.dumps(readonly), "pickle of a read-only store that has no recipe")
+        return
+    again = pickle.loads(pickle.dumps(readonly))
+    expect(again == readonly and again.read_only, "pickle: expected an equal read-only store")
+    expect_value(again, "c/0", b"abc")
+    expect_error(ReadOnlyError, lambda: again.set("c/0", b"1"), "set of a read-only store from a pickle")
+    again.close()

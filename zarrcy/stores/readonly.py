@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zarrcy.stores.store import Buffer, Store, Version
+
+if TYPE_CHECKING:
+    from zarrcy.stores.clock import Clock
 
 __all__ = ["ReadOnlyStore"]
 
 
 class ReadOnlyStore(Store):
-    """A store through which nothing can be written.
+    """A store through which nothing can be written: whatever would write is a `zarrcy.ReadOnlyError`.
 
     Parameters
     ----------
     store : Store
         The store to read from. Closing this one closes that one.
+
+    Notes
+    -----
+    It has the URL of that store, and its pickle is a recipe where that store's is. It keeps programs from writing by
+    mistake; it is no protection from those that use its attribute `store`.
 
     Examples
     --------
@@ -45,13 +53,31 @@ class ReadOnlyStore(Store):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.concurrency = store.concurrency
-        self.coalesce_gap = store.coalesce_gap
-        self.supports_cas = store.supports_cas
 
     @property
     def url(self) -> str:
+        """That of the store."""
         return self.store.url
+
+    @property
+    def concurrency(self) -> int:  # type: ignore[override]
+        """That of the store."""
+        return self.store.concurrency
+
+    @property
+    def coalesce_gap(self) -> int:  # type: ignore[override]
+        """That of the store."""
+        return self.store.coalesce_gap
+
+    @property
+    def supports_cas(self) -> bool:  # type: ignore[override]
+        """That of the store: it says whether `get_with_version` works."""
+        return self.store.supports_cas
+
+    @property
+    def clock(self) -> Clock:  # type: ignore[override]
+        """That of the store."""
+        return self.store.clock
 
     def options(self) -> dict[str, Any]:
         return {"store": self.store}
@@ -92,15 +118,22 @@ class ReadOnlyStore(Store):
         self.check_writable()
         return super().set_if(key, value, version)
 
+    def update(self, key: str, change: Callable[[Buffer | None], Buffer]) -> None:
+        self.check_writable()
+
+    def lock(self, key: str) -> AbstractContextManager[None] | None:
+        self.check_writable()
+        return super().lock(key)
+
+    def transaction(self) -> AbstractContextManager[Store]:
+        self.check_writable()
+        return super().transaction()
+
     def delete(self, key: str) -> None:
         self.check_writable()
 
     def delete_prefix(self, prefix: str) -> None:
         self.check_writable()
-
-    def transaction(self) -> AbstractContextManager[Store]:
-        self.check_writable()
-        return super().transaction()
 
     def repair(self) -> list[str]:
         self.check_writable()

@@ -14,12 +14,16 @@ The laws, checked by `zarrcy.testing.check_store`:
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zarrcy.errors import ConcurrentWriteWarning, ConflictError, ReadOnlyError, StoreError
+
+if TYPE_CHECKING:
+    from zarrcy.stores.clock import Clock
 
 __all__ = [
     "UPDATE_TIMEOUT",
@@ -52,12 +56,15 @@ class Store(ABC):
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
         Writing raises `zarrcy.ReadOnlyError`.
+    clock : Clock
+        What `update` waits by; the module `time` unless a store has another.
     """
 
     concurrency: int = 0
     coalesce_gap: int = 0
     supports_cas: bool = False
     read_only: bool = False
+    clock: Clock = time
 
     # What `zarrcy.stores.info` tells of the class.
     kind: ClassVar[str] = ""
@@ -205,9 +212,8 @@ class Store(ABC):
     def _update_by_versions(self, key: str, change: Callable[[Buffer | None], Buffer]) -> None:
         import itertools
         import random
-        import time
 
-        deadline = time.monotonic() + UPDATE_TIMEOUT
+        deadline = self.clock.monotonic() + UPDATE_TIMEOUT
         for attempt in itertools.count():
             old, version = self.get_with_version(key)
             value = change(old)
@@ -215,9 +221,9 @@ class Store(ABC):
                 self.set_if(key, value, version)
                 return
             except ConflictError:
-                if time.monotonic() > deadline:
+                if self.clock.monotonic() > deadline:
                     raise
-                time.sleep(random.uniform(0, min(0.0005 * 2 ** min(attempt, 10), 0.25)))
+                self.clock.sleep(random.uniform(0, min(0.0005 * 2 ** min(attempt, 10), 0.25)))
 
     def _no_cas(self) -> StoreError:
         return StoreError("expected a store that can compare and swap", store=self.url, code="no_cas")
