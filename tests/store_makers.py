@@ -1,21 +1,25 @@
 """A new, empty store of every kind: the table that the laws, the model and the tests of arrays run over.
 
-Each maker takes a new directory of the test's own. Stores with a server start it on first use (`servers`).
+Each maker takes a new directory of the test's own. Stores with a server start it on first use (`servers`). A store that
+is in the table goes through all of them; what it can do (pickle, compare and swap, lock) is found out.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+from zarrcy.errors import ZarrcyError
 from zarrcy.stores import Store
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.mock import MockStore
 from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
-__all__ = ["MAKERS", "ON_SERVERS"]
+__all__ = ["EVERY", "MAKERS", "ON_SERVERS", "STACKS", "guards", "has_recipe_for_writers"]
 
 
 def filesystem(path: Path) -> Store:
@@ -48,3 +52,30 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
 
 # Those whose every call is a round trip: the tests take smaller counts.
 ON_SERVERS: frozenset[str] = frozenset()
+
+# Wrappers over those in the process.
+STACKS: dict[str, Callable[[Path], Store]] = {
+    **{
+        f"mock over {name}": lambda path, make=make: MockStore(make(path))
+        for name, make in MAKERS.items()
+        if name not in ON_SERVERS
+    },
+    "mock over mock": lambda path: MockStore(MockStore()),
+}
+
+EVERY = MAKERS | STACKS
+
+
+def has_recipe_for_writers(store: Store) -> bool:
+    """Whether other processes can open the same storage, and write."""
+    try:
+        again = pickle.loads(pickle.dumps(store))
+    except ZarrcyError:
+        return False
+    with again:
+        return not again.read_only
+
+
+def guards(store: Store) -> bool:
+    """Whether no update of a value is lost beside others: by compare-and-swap, or under a lock."""
+    return store.supports_cas or store.lock("key") is not None

@@ -1,7 +1,7 @@
 """Every store and wrapper keeps the laws of stores, one test for each."""
 
 import pytest
-from store_makers import MAKERS
+from store_makers import EVERY
 
 from zarrcy.stores import Store
 from zarrcy.stores.memory import MemoryStore
@@ -40,13 +40,11 @@ class Plain(Store):
 
 
 FORMS = {
-    **MAKERS,
+    **EVERY,
     "memory over a dict": lambda path: MemoryStore.over({}),
     "zip, durable": lambda path: ZipStore(path / "a.zip", durable=True, mode="x"),
     "a store with only what must be written": lambda path: Plain(),
     "mock, with latency": lambda path: MockStore(latency=0.01, clock=VirtualClock()),
-    **{f"mock over {name}": lambda path, make=make: MockStore(make(path)) for name, make in MAKERS.items()},
-    "mock over mock": lambda path: MockStore(MockStore()),
 }
 
 
