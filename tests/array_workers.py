@@ -1,12 +1,13 @@
 """Writers and readers of one array in many threads and processes: a script for the tests, as it forks beside threads.
 
 usage: array_workers.py increments PATH KIND PROCESSES THREADS N | appends PATH KIND | readers PATH KIND N
-       | forks PATH N | start METHOD PATH | interrupts PATH KIND N
+       | forks_of PATH KIND N | forks PATH N | start METHOD PATH | interrupts PATH KIND N
 """
 
 import itertools
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import sys
@@ -15,8 +16,10 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+from store_makers import EVERY, has_recipe_for_writers
 
 import zarrcy
 from zarrcy.stores.filesystem import FilesystemStore
@@ -30,12 +33,18 @@ class SubclassedStore(FilesystemStore):
 
 
 def store_at(path, kind):
+    """A store of some kind at `path`; for "recipe", the one that was pickled into that file."""
+    if kind == "recipe":
+        return pickle.loads(Path(path).read_bytes())
     if kind == "memory":
         return MemoryStore()
     if kind == "sqlite":
         return SQLiteStore(f"{path}.db")
     if kind == "shared_memory":
         return SharedMemoryStore("table", mount=os.path.dirname(path))
+    if kind in EVERY:
+        Path(path).mkdir()
+        return EVERY[kind](Path(path))
     return (SubclassedStore if kind == "python" else FilesystemStore)(path)
 
 
@@ -178,6 +187,52 @@ def forks(path, n):
             thread.join()
     assert not failures, failures[0]
     print(f"{n} forks under load")
+
+
+def forks_of(path, kind, n):
+    """Forks while another thread reads and writes the same array; every child reads, and writes where it may."""
+    store = store_at(path, kind)
+    is_shared = has_recipe_for_writers(store)
+    items = np.arange(64 * 64).reshape(64, 64)
+    array = zarrcy.array(items, store, chunks=(8, 64))
+    store.sync()
+    stop = threading.Event()
+    failures = []
+
+    def load():
+        try:
+            while not stop.is_set():
+                array[8:16] = items[8:16]
+                assert (array[:32] == items[:32]).all()
+        except BaseException:
+            failures.append(traceback.format_exc())
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for number in range(int(n)):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)  # a child that hangs is killed
+                status = 1
+                try:
+                    assert (array[32:] == items[32:]).all()
+                    if is_shared:
+                        array[number % 32 + 32, 3:40] = items[number % 32 + 32, 3:40]
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(status)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, f"fork {number}: the child ended with {status}"
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures, failures[0]
+    assert (array[:] == items).all()
+    store.close()
+    print(f"{n} forks of {kind}")
 
 
 def _work_in_a_child(array, path):

@@ -19,7 +19,7 @@ from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
-__all__ = ["EVERY", "MAKERS", "ON_SERVERS", "STACKS", "guards", "has_recipe_for_writers"]
+__all__ = ["DATABASES", "EVERY", "MAKERS", "ON_SERVERS", "SECRETS", "STACKS", "guards", "has_recipe_for_writers"]
 
 
 def filesystem(path: Path) -> Store:
@@ -52,6 +52,12 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
 
 # Those whose every call is a round trip: the tests take smaller counts.
 ON_SERVERS: frozenset[str] = frozenset()
+
+# Those, and those whose every write is a transaction of a database.
+DATABASES = ON_SERVERS | {"sqlite"}
+
+# What the makers have given to stores and must show nowhere: passwords, cookies.
+SECRETS: set[str] = set()
 
 # Wrappers over those in the process.
 STACKS: dict[str, Callable[[Path], Store]] = {
