@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store_makers import EVERY
 
 from zarrcy.codecs import Codec, registry
 from zarrcy.stores.filesystem import FilesystemStore
@@ -231,9 +232,15 @@ def directory_in_memory() -> Iterator[Path]:
         shutil.rmtree(place)
 
 
+# Every store of the table, and a directory without the compiled reader and writer.
+STORES = [*EVERY, "subclass"]
+
+
 def make_store(kind: str, place: Any) -> Any:
     if kind == "memory":
         return MemoryStore()
     if kind == "zip":
         return ZipStore(f"{place}/a.zip", mode="w")
-    return (FilesystemStore if kind == "filesystem" else SubclassedStore)(f"{place}/a")
+    if kind in ("filesystem", "subclass"):
+        return (FilesystemStore if kind == "filesystem" else SubclassedStore)(f"{place}/a")
+    return EVERY[kind](Path(tempfile.mkdtemp(dir=place)))

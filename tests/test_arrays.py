@@ -299,7 +299,7 @@ def test_a_shard_is_read_by_ranges_when_little_of_it_is_needed() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"shards": (8, 6)}, {"zarr_format": 2}])
-@pytest.mark.parametrize("kind", ["memory", "filesystem", "subclass", "zip"])
+@pytest.mark.parametrize("kind", cases.STORES)
 def test_a_whole_chunk_of_fill_values_is_not_stored_unless_that_is_asked_for(
     tmp_path: Path, options: Any, kind: str
 ) -> None:
@@ -324,7 +324,7 @@ def test_a_whole_chunk_of_fill_values_is_not_stored_unless_that_is_asked_for(
 
 
 @pytest.mark.parametrize("options", [{}, {"shards": 8}, {"zarr_format": 2, "compressor": "lz4"}, {"compressor": None}])
-@pytest.mark.parametrize("kind", ["memory", "filesystem", "subclass", "zip"])
+@pytest.mark.parametrize("kind", cases.STORES)
 def test_a_partial_write_stores_the_chunk_also_when_it_equals_the_fill_value(
     tmp_path: Path, options: Any, kind: str
 ) -> None:
@@ -352,7 +352,7 @@ def test_negative_zero_and_nan_payloads_are_no_fill_values() -> None:
     assert array[:].tobytes() == payload.tobytes()
 
 
-@pytest.mark.parametrize("kind", ["memory", "filesystem", "subclass", "zip"])
+@pytest.mark.parametrize("kind", cases.STORES)
 @pytest.mark.parametrize("shards", [None, (8, 6)])
 def test_missing_raise_names_the_chunk(tmp_path: Path, kind: str, shards: Any) -> None:
     with cases.make_store(kind, tmp_path) as store:
