@@ -1,0 +1,257 @@
+"""What zarrcy costs over the plain client of each store: values one by one, and one array as a whole.
+
+``python benchmarks/stores.py`` prints two Markdown tables. The reference does the same with what a program would use
+without zarrcy: ``open``, ``write`` and ``rename`` for a directory, a dict for memory, `zipfile` for an archive. Rounds
+of the two are interleaved and their medians compared, in CPU time and in wall time; above 1.0, zarrcy takes longer.
+
+A store is an entry of `STORES`: how to open it, and its plain client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+import zarrcy
+from zarrcy.stores import FilesystemStore, MemoryStore, MockStore, Store, ZipStore
+
+SIZES = {"1 KiB": 1 << 10, "100 KiB": 100 << 10, "8 MiB": 8 << 20}
+THREADS = (1, 8, 32)
+CHUNK_NBYTES = 1 << 20
+N_KEYS = 8  # of the values that are set and got one after another
+
+
+class Client(Protocol):
+    """What a program would use without zarrcy. Any thread may call it."""
+
+    def get(self, key: str) -> Any:
+        """The value as something that NumPy reads."""
+
+    def set(self, key: str, value: bytes) -> None:
+        """Store a value as safely as the store does."""
+
+    def close(self) -> None:
+        """Give back what is open."""
+
+
+class Files:
+    """A directory with one file for each value, which is replaced by renaming."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        for prefix in ("v", "c"):
+            (place / prefix).mkdir()
+
+    def get(self, key: str) -> bytes:
+        with open(f"{self.place}/{key}", "rb") as file:  # noqa: PTH123 - without the cost of pathlib
+            return file.read()
+
+    def set(self, key: str, value: bytes) -> None:
+        path = f"{self.place}/{key}"
+        temporary = f"{path}.{threading.get_ident()}"
+        with open(temporary, "wb") as file:  # noqa: PTH123 - as above
+            file.write(value)
+        os.rename(temporary, path)  # noqa: PTH104 - as above
+
+    def close(self) -> None:
+        pass
+
+
+class Dict:
+    """A dict."""
+
+    def __init__(self, place: Path) -> None:
+        self.values: dict[str, bytes] = {}
+        self.get = self.values.__getitem__
+        self.set = self.values.__setitem__
+
+    def close(self) -> None:
+        pass
+
+
+class Archive:
+    """`zipfile`, which a lock shares among threads."""
+
+    def __init__(self, place: Path) -> None:
+        self.file = zipfile.ZipFile(place / "plain.zip", "w")
+        self.lock = threading.Lock()
+
+    def get(self, key: str) -> bytes:
+        with self.lock:
+            return self.file.read(key)
+
+    def set(self, key: str, value: bytes) -> None:
+        with self.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a name that is written again
+            self.file.writestr(key, value)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Entry(NamedTuple):
+    """A store, and the plain client that it is measured against; both take a new directory."""
+
+    store: Callable[[Path], Store]
+    client: Callable[[Path], Client]
+    reference: str
+
+
+STORES: dict[str, Entry] = {
+    "filesystem": Entry(lambda place: FilesystemStore(place / "store"), Files, "open, write, rename"),
+    "memory": Entry(lambda place: MemoryStore(), Dict, "dict"),
+    "mock over memory": Entry(lambda place: MockStore(), Dict, "dict"),
+    "zip": Entry(lambda place: ZipStore(place / "a.zip", mode="w"), Archive, "zipfile"),
+}
+
+
+class Times(NamedTuple):
+    """Seconds of zarrcy and of the plain client: medians of the rounds."""
+
+    cpu: float
+    wall: float
+    plain_cpu: float
+    plain_wall: float
+
+
+def once(work: Callable[[], Any]) -> tuple[float, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def compare(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> Times:
+    ours()
+    theirs()
+    times: tuple[list[Any], list[Any]] = [], []
+    for _ in range(rounds):
+        for work, found in zip((ours, theirs), times):
+            found.append(once(work))
+    medians = [[statistics.median(column) for column in zip(*found)] for found in times]
+    return Times(*medians[0], *medians[1])
+
+
+def values(store: Store, client: Client, nbytes: int, rounds: int) -> dict[str, Times]:
+    """Getting and setting values of one size, in seconds for one value."""
+    n_calls = max(N_KEYS, min(400, (4 << 20) // nbytes) // N_KEYS * N_KEYS)
+    value = np.random.default_rng(1).bytes(nbytes)
+    keys = [f"v/{i % N_KEYS}" for i in range(n_calls)]
+
+    def setting(target: Any) -> Callable[[], None]:
+        def work() -> None:
+            for key in keys:
+                target.set(key, value)
+
+        return work
+
+    def getting(target: Any) -> Callable[[], None]:
+        def work() -> None:
+            for key in keys:
+                target.get(key)
+
+        return work
+
+    # Values are set first: getting finds them.
+    found = {"set": compare(setting(store), setting(client), rounds)}
+    found["get"] = compare(getting(store), getting(client), rounds)
+    return {what: Times(*(seconds / n_calls for seconds in times)) for what, times in found.items()}
+
+
+def whole(store: Store, client: Client, mib: int, n_threads: int, rounds: int) -> dict[str, Times]:
+    """Writing and reading an array of float32 in chunks of 1 MiB without a codec, in seconds for all of it."""
+    n_items = CHUNK_NBYTES // 4
+    items = np.random.default_rng(2).random((mib, n_items), dtype="float32")
+    array = zarrcy.create_array(
+        store, f"a{n_threads}", shape=items.shape, chunks=(1, n_items), dtype="float32", compressor=None
+    )
+    out = np.empty_like(items)
+
+    def write_plain(i: int) -> None:
+        client.set(f"c/{i}", items[i].tobytes())
+
+    def read_plain(i: int) -> None:
+        out[i] = np.frombuffer(client.get(f"c/{i}"), "float32")
+
+    with ThreadPoolExecutor(n_threads) as pool, zarrcy.use_threads(n_threads):
+
+        def all_by(work: Callable[[int], None]) -> Callable[[], Any]:
+            return lambda: list(pool.map(work, range(mib)))
+
+        found = {"write": compare(lambda: array.set_slice(items), all_by(write_plain), rounds)}
+        found["read"] = compare(lambda: array.get_slice(out=out), all_by(read_plain), rounds)
+    assert (array[...] == items).all() and (out == items).all()
+    return found
+
+
+def measure(name: str, place: Path, mib: int, rounds: int) -> tuple[list[str], list[str]]:
+    """The lines of a store in the two tables."""
+    entry = STORES[name]
+    latencies, throughputs = [], []
+    with entry.store(place) as store:
+        client = entry.client(place)
+        try:
+            for size, nbytes in SIZES.items():
+                for what, times in values(store, client, nbytes, rounds).items():
+                    cells = [name, f"{what} {size}", f"{1e6 * times.wall:.1f}", f"{1e6 * times.plain_wall:.1f}"]
+                    latencies.append(row([*cells, *ratios(times), entry.reference]))
+            for n_threads in THREADS:
+                for what, times in whole(store, client, mib, n_threads, rounds).items():
+                    cells = [f"{mib * CHUNK_NBYTES / seconds / 1e6:.0f}" for seconds in (times.wall, times.plain_wall)]
+                    throughputs.append(row([name, what, str(n_threads), *cells, *ratios(times), entry.reference]))
+        finally:
+            client.close()
+    return latencies, throughputs
+
+
+def ratios(times: Times) -> list[str]:
+    """CPU and wall time over those of the plain client. A clock that saw no time of the client gives no ratio."""
+    pairs = (times.cpu, times.plain_cpu), (times.wall, times.plain_wall)
+    return [f"{ours / theirs:.2f}" if theirs > 0 else "-" for ours, theirs in pairs]
+
+
+def row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def table(titles: str, lines: list[str]) -> str:
+    names = titles.split(", ")
+    return "\n".join([row(names), row(["---"] * len(names)), *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stores", nargs="*", metavar="STORE", help=f"some of {', '.join(STORES)}; by default all")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement (7)")
+    parser.add_argument("--mib", type=int, default=64, help="size of the array in MiB (64)")
+    parser.add_argument("--place", help="directory for the stores on disk; by default a temporary one")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.stores if name not in STORES]
+    if unknown:
+        parser.error(f"expected some of {', '.join(STORES)}, got {', '.join(unknown)}")
+    latencies: list[str] = []
+    throughputs: list[str] = []
+    for name in arguments.stores or STORES:
+        with tempfile.TemporaryDirectory(dir=arguments.place) as place:
+            for lines, more in zip(
+                (latencies, throughputs), measure(name, Path(place), arguments.mib, arguments.rounds)
+            ):
+                lines.extend(more)
+    print(table("store, call, µs, µs plain, CPU ratio, wall ratio, plain client", latencies))
+    print()
+    print(table("store, array, threads, MB/s, MB/s plain, CPU ratio, wall ratio, plain client", throughputs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The script that measures the stores runs, and has a line for each store and size.
+
+What it measures is not judged here: one round beside other programs says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "stores.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+
+
+def test_every_store_is_measured_against_its_plain_client() -> None:
+    done = run("--rounds", "1", "--mib", "2")
+    assert done.returncode == 0, done.stderr
+    rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in done.stdout.splitlines() if line]
+    for store in ("filesystem", "memory", "mock over memory", "zip"):
+        mine = [row[1:3] for row in rows if row[0] == store]
+        sizes = [("set", size) for size in ("1 KiB", "100 KiB", "8 MiB")]
+        assert {row[0] for row in mine[:6]} == {f"{what} {size}" for _, size in sizes for what in ("set", "get")}
+        assert mine[6:] == [(what, threads) for threads in ("1", "8", "32") for what in ("write", "read")]
+        assert all(re.fullmatch(r"\d+\.\d\d|-", ratio) for row in rows if row[0] == store for ratio in row[-3:-1])
+
+
+@pytest.mark.parametrize("wrong", ["s4", "disk"])
+def test_a_store_that_is_not_in_the_table_is_refused(wrong: str) -> None:
+    done = run(wrong)
+    assert done.returncode == 2
+    assert f"got {wrong}" in done.stderr and "filesystem, memory" in done.stderr
