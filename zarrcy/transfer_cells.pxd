@@ -21,6 +21,10 @@ cdef struct Source:
 # Chunks [begin, end) of a stored value into the buffer.
 cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begin, int64_t end,
                     Worker* worker) noexcept nogil
+# Whether a read takes so little of a stored chunk that its file is not read as a whole.
+cdef bint is_part_of_file(Plan plan, CodecPipeline pipeline, const Place* place) noexcept nogil
+# Such a chunk into the buffer.
+cdef int read_file(Call* call, Plan plan, CodecPipeline pipeline, Place* place, int fd, Worker* worker) noexcept nogil
 # A whole stored value, in memory, into the buffer.
 cdef int read_memory(Call* call, Place* place, Bytes value, Worker* worker) noexcept nogil
 # The fill value for every chunk of a stored value that is absent.

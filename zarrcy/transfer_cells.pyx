@@ -6,12 +6,13 @@ and where their items lie in the buffer.
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from zarrcy.codecs.codec cimport DONE, Bytes, Failure, Outcome
-from zarrcy.codecs.pipeline cimport ABSENT, SLOT_VALUE, CodecPipeline
+from zarrcy.codecs.codec cimport DONE, UNREAD, Bytes, Failure, Outcome
+from zarrcy.codecs.pipeline cimport ABSENT, SLOT_NEEDED, SLOT_VALUE, CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items, fill_items
+from zarrcy.kernels.needed cimport Needed, Runs, end_of_runs, find_runs, mark_runs, n_words
 from zarrcy.kernels.plan cimport Cell, Piece, Place, Plan
-from zarrcy.kernels.pool cimport Worker
-from zarrcy.kernels.posix cimport read_part
+from zarrcy.kernels.pool cimport Worker, worker_scratch
+from zarrcy.kernels.posix cimport read_part, value_nbytes
 from zarrcy.transfer_call cimport (
     CHUNK_MISSING, CODEC_FAILED, FINE, STORE_FAILED, Call, loops_of, note_absent, out_of_memory, record, too_large)
 from zarrcy.transfer_raw cimport is_raw, read_raw
@@ -35,29 +36,72 @@ cdef bint is_direct(Call* call, Plan plan, CodecPipeline cells, const Cell* cell
     return True
 
 
+cdef bint find_needed(CodecPipeline cells, const Loop* loops, int n, int64_t chunk_offset, Needed* needed,
+                      Worker* worker) noexcept nogil:
+    """What a copy needs of a chunk; False when that is all of it."""
+    cdef Runs runs
+    cdef uint64_t* bits = NULL
+    cdef size_t nbytes = n_words(cells.nbytes) * sizeof(uint64_t)
+    find_runs(&runs, loops, n, chunk_offset, cells.itemsize)
+    if runs.n_loops:
+        bits = <uint64_t*>worker_scratch(worker, SLOT_NEEDED, nbytes)
+        if bits is NULL:
+            return False
+        memset(bits, 0, nbytes)
+        mark_runs(bits, &runs)
+    needed[0] = Needed(runs.begin, end_of_runs(&runs), bits, False, NULL, NULL)
+    return bits is not NULL or needed.end - needed.begin < <size_t>cells.nbytes
+
+
+# An encoded chunk in a file, of which as much is read as is asked for.
+cdef struct Unread:
+    int fd
+    int64_t offset
+    char* into
+    int code         # why it could not be read, or 0
+
+
+cdef int read_on_demand(void* context, size_t begin, size_t end) noexcept nogil:
+    cdef Unread* unread = <Unread*>context
+    unread.code = read_part(unread.fd, unread.offset + begin, end - begin, unread.into + begin)
+    return unread.code
+
+
 cdef int decode_cell(Call* call, Plan plan, CodecPipeline cells, const Place* place, const Cell* cell, Bytes value,
-                     Worker* worker) noexcept nogil:
-    """One encoded chunk into the buffer."""
+                     Unread* unread, Worker* worker) noexcept nogil:
+    """One encoded chunk into the buffer. unread: NULL, or where the bytes are to be read that shall be at value."""
     cdef Loop loops[MAX_NDIM + 1]
     cdef int64_t chunk_offset, buffer_offset
     cdef Bytes chunk = Bytes(NULL, 0)
     cdef bint direct = is_direct(call, plan, cells, cell, &buffer_offset)
+    cdef bint is_part = False
+    cdef Needed needed
     cdef Failure failure
     cdef Outcome outcome
-    cdef int n
+    cdef int n = 0
     memset(&failure, 0, sizeof(failure))
     if direct:
         chunk.data = call.buffer + buffer_offset
-    outcome = cells.decode_chunk(value, &chunk, worker, &failure)
+    else:
+        n = loops_of(call, plan, cell, cells.strides, False, loops, &chunk_offset, &buffer_offset, worker)
+        if n < 0:
+            return out_of_memory(call, place)
+        is_part = cells.decodes_parts and find_needed(cells, loops, n, chunk_offset, &needed, worker)
+    if unread is not NULL:
+        if is_part:
+            needed.fetch = read_on_demand
+            needed.fetch_context = unread
+        elif read_on_demand(unread, 0, value.nbytes):
+            return record(call, STORE_FAILED, place, DONE, -unread.code, NULL)
+    outcome = cells.decode_chunk(value, &chunk, &needed if is_part else NULL, worker, &failure)
+    if outcome == UNREAD:
+        return record(call, STORE_FAILED, place, DONE, -unread.code, NULL)
     if outcome != DONE:
         return record(call, CODEC_FAILED, place, outcome, 0, &failure)
     if direct:
         if chunk.data != call.buffer + buffer_offset:
             memcpy(call.buffer + buffer_offset, chunk.data, chunk.nbytes)
         return FINE
-    n = loops_of(call, plan, cell, cells.strides, False, loops, &chunk_offset, &buffer_offset, worker)
-    if n < 0:
-        return out_of_memory(call, place)
     copy_items(call.buffer + buffer_offset, chunk.data + chunk_offset, loops, n, cells.itemsize, cells.word)
     return FINE
 
@@ -106,18 +150,17 @@ cdef int64_t entry_number(Call* call, Place* place, int64_t number) noexcept nog
 
 
 cdef int fetch_part(Call* call, CodecPipeline cells, const Place* place, const Source* source, int64_t offset,
-                    Bytes* part, Worker* worker) noexcept nogil:
-    """The bytes of an inner chunk, part.nbytes from offset on."""
+                    Bytes* part, Unread* unread, Worker* worker) noexcept nogil:
+    """The bytes of an inner chunk, part.nbytes from offset on; of a file, only the room for them."""
     cdef int64_t i, low = 0, high = source.n_segments
-    cdef int code
     if part.nbytes > <size_t>cells.limit_nbytes:
         return too_large(call, place, cells, part.nbytes)
     if source.fd >= 0:
         part.data = cells.scratch(worker, SLOT_VALUE, part.nbytes)
         if part.data is NULL:
             return out_of_memory(call, place)
-        code = read_part(source.fd, offset, part.nbytes, part.data)
-        return record(call, STORE_FAILED, place, DONE, -code, NULL) if code else FINE
+        unread[0] = Unread(source.fd, offset, part.data, 0)
+        return FINE
     while high - low > 1:
         i = (low + high) // 2
         if source.segments[i].begin <= offset:
@@ -132,6 +175,7 @@ cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begi
                     Worker* worker) noexcept nogil:
     cdef Cell cell
     cdef Bytes part
+    cdef Unread unread
     cdef int64_t number, entry
     cdef int status = FINE
     for number in range(begin, end):
@@ -152,12 +196,46 @@ cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begi
                 if status != FINE:
                     return status
                 continue
-            status = fetch_part(call, <CodecPipeline>call.cells, place, source, source.index[2 * entry], &part, worker)
+            status = fetch_part(call, <CodecPipeline>call.cells, place, source, source.index[2 * entry], &part,
+                                &unread, worker)
         if status == FINE:
-            status = decode_cell(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, part, worker)
+            status = decode_cell(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, part,
+                                 &unread if source.fd >= 0 else NULL, worker)
         if status != FINE:
             return status
     return FINE
+
+
+cdef bint is_part_of_file(Plan plan, CodecPipeline pipeline, const Place* place) noexcept nogil:
+    cdef int64_t nbytes = pipeline.itemsize
+    cdef int dim
+    cdef Cell cell
+    if not pipeline.reads_parts or place.n_pieces > 1:
+        return False
+    plan.find_cell(place, 0, &cell)
+    for dim in range(plan.n_dims):
+        if cell.pieces[dim] is not NULL:
+            nbytes *= cell.pieces[dim].count
+    return nbytes <= pipeline.nbytes // 2
+
+
+cdef int read_file(Call* call, Plan plan, CodecPipeline pipeline, Place* place, int fd,
+                   Worker* worker) noexcept nogil:
+    cdef Cell cell
+    cdef Bytes value
+    cdef Unread unread
+    cdef int64_t nbytes
+    plan.find_cell(place, 0, &cell)
+    nbytes = value_nbytes(fd)
+    if nbytes < 0:
+        return record(call, STORE_FAILED, place, DONE, -nbytes, NULL)
+    if nbytes > pipeline.limit_nbytes:
+        return too_large(call, place, pipeline, nbytes)
+    value = Bytes(pipeline.scratch(worker, SLOT_VALUE, nbytes), nbytes)
+    if value.data is NULL:
+        return out_of_memory(call, place)
+    unread = Unread(fd, 0, value.data, 0)
+    return decode_cell(call, plan, pipeline, place, &cell, value, &unread, worker)
 
 
 cdef int read_memory(Call* call, Place* place, Bytes value, Worker* worker) noexcept nogil:
@@ -181,5 +259,5 @@ cdef int read_memory(Call* call, Place* place, Bytes value, Worker* worker) noex
 cdef Outcome open_shard(CodecPipeline pipeline, Bytes value, Bytes* shard, const uint64_t** index, Worker* worker,
                         Failure* failure) noexcept nogil:
     """Take the codecs off that are around a shard, and decode its index."""
-    cdef Outcome outcome = pipeline.decode_steps(value, shard, worker, failure)
+    cdef Outcome outcome = pipeline.decode_steps(value, shard, NULL, worker, failure)
     return pipeline.shard_index(shard[0], index, worker, failure) if outcome == DONE else outcome

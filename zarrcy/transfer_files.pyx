@@ -11,7 +11,7 @@ from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
 from zarrcy.transfer_call cimport (
     CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, too_large)
-from zarrcy.transfer_cells cimport Source, fill_cells, read_cells, read_memory
+from zarrcy.transfer_cells cimport Source, fill_cells, is_part_of_file, read_cells, read_file, read_memory
 from zarrcy.transfer_raw cimport is_raw, read_raw
 
 
@@ -83,6 +83,10 @@ cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Worker*
         return record(call, STORE_FAILED, &place, DONE, -fd, NULL)
     if is_raw(pipeline):
         status = read_raw_file(call, <Plan>call.plan, pipeline, &place, fd, worker)
+        close_value(fd)
+        return status
+    if is_part_of_file(<Plan>call.plan, pipeline, &place):
+        status = read_file(call, <Plan>call.plan, pipeline, &place, fd, worker)
         close_value(fd)
         return status
     if pipeline.inner is None or pipeline.n_steps:

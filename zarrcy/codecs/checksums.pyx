@@ -36,6 +36,7 @@ cdef class Crc32c(Codec):
 
     def __cinit__(self, *args, **kwargs):
         self.needs_gil = False
+        self.verifies = True
 
     def __init__(self):
         pass

@@ -4,7 +4,9 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdio cimport snprintf
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset, strncpy
+from zarrcy.kernels.needed cimport fetch, mark_bytes, n_words
 from zarrcy.kernels.pool cimport current_worker, resume_worker, suspend_worker
 
 from zarrcy.errors import ChecksumError, CodecError
@@ -178,9 +180,56 @@ cdef class Codec:
         """
         return run_to_buffer(self, True, data, out)
 
+    def decode_part_to(self, data, out, parts, *, bint verified=False):
+        """Decode some parts of a value into their places in memory that is there already, the way a pipeline does it.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The encoded bytes. Only those that the codec asks for are looked at.
+        out : writable bytes-like
+            Where the decoded bytes go; its length is the most that they may have.
+        parts : iterable of (int, int)
+            Where the parts of the result begin and end; the bytes between them are undefined afterwards.
+        verified : bool, default False
+            A checksum around the encoded bytes matched.
+
+        Returns
+        -------
+        nbytes : int
+            The length of the whole value.
+        n_read : int
+            How many of the encoded bytes the codec asked for.
+
+        Raises
+        ------
+        CodecError
+            The bytes that were looked at are not what this codec writes, or the value holds more than `out` takes.
+
+        Examples
+        --------
+        >>> from zarrcy.codecs.zstd import Zstd
+        >>> out = bytearray(10)
+        >>> Zstd(checksum=False).decode_part_to(Zstd(checksum=False).encode(b"0123456789"), out, [(3, 5)])[0]
+        10
+        >>> out[3:5]
+        bytearray(b'34')
+        """
+        return run_part(self, data, out, list(parts), verified)
+
     cdef Outcome decode_into(self, Bytes src, Bytes* dst, Worker* worker, Failure* failure) noexcept nogil:
         with gil:
             return call_python(self, True, src, dst, failure)
+
+    cdef Outcome decode_part_into(self, Bytes src, Bytes* dst, const Needed* needed, Worker* worker,
+                                  Failure* failure) noexcept nogil:
+        return self.decode_all_into(src, dst, needed, worker, failure)
+
+    cdef Outcome decode_all_into(self, Bytes src, Bytes* dst, const Needed* needed, Worker* worker,
+                                 Failure* failure) noexcept nogil:
+        if not fetch(needed, 0, src.nbytes):
+            return UNREAD
+        return self.decode_into(src, dst, worker, failure)
 
     cdef Outcome encode_into(self, Bytes src, Bytes* dst, Worker* worker, Failure* failure) noexcept nogil:
         with gil:
@@ -236,6 +285,62 @@ cdef object run_to_buffer(Codec codec, bint decoding, data, out):
     finally:
         PyBuffer_Release(&view)
     return dst.nbytes
+
+
+# Encoded bytes that come into `into` when they are asked for: what the codec does not ask for, it cannot use.
+cdef struct Copies:
+    const char* data
+    char* into
+    size_t nbytes
+    size_t n_read
+
+
+cdef int copy_part(void* context, size_t begin, size_t end) noexcept nogil:
+    cdef Copies* copies = <Copies*>context
+    if begin > end or end > copies.nbytes:
+        return 1
+    if begin < end:
+        memcpy(copies.into + begin, copies.data + begin, end - begin)
+    copies.n_read += end - begin
+    return 0
+
+
+cdef object run_part(Codec codec, data, out, list parts, bint verified):
+    cdef const unsigned char[::1] source = data
+    cdef unsigned char[::1] target = out
+    cdef bytearray room = bytearray(b"\xa5") * (source.shape[0] + 1)
+    cdef bytearray bits = bytearray(8 * n_words(target.shape[0]))
+    cdef Copies copies = Copies(NULL, room, source.shape[0], 0)
+    cdef Needed needed = Needed(target.shape[0], 0, <uint64_t*><char*>bits, verified, copy_part, &copies)
+    cdef Bytes src = Bytes(room, source.shape[0])
+    cdef Bytes dst = Bytes(NULL, target.shape[0])
+    cdef char* wanted
+    cdef size_t begin, end
+    cdef Failure failure
+    cdef Outcome outcome
+    if source.shape[0]:
+        copies.data = <const char*>&source[0]
+    if target.shape[0]:
+        dst.data = <char*>&target[0]
+    wanted = dst.data
+    for begin, end in parts:
+        if not begin < end <= dst.nbytes:
+            raise ValueError(f"parts: expected 0 <= begin < end <= {dst.nbytes}, got {(begin, end)}")
+        mark_bytes(<uint64_t*><char*>bits, begin, end)
+        needed.begin = min(needed.begin, begin)
+        needed.end = max(needed.end, end)
+    memset(&failure, 0, sizeof(failure))
+    failure.codec = <void*>codec
+    with nogil:
+        outcome = codec.decode_part_into(src, &dst, &needed, current_worker(), &failure)
+    if outcome == UNREAD:
+        raise AssertionError(f"expected the codec to ask for bytes inside the value: {codec!r}")
+    if outcome != DONE:
+        raise failure_error(outcome, &failure)
+    if dst.data != wanted:
+        for begin, end in parts:
+            memcpy(wanted + begin, dst.data + begin, min(end, max(begin, dst.nbytes)) - begin)
+    return dst.nbytes, copies.n_read
 
 
 cdef int run(Codec codec, bint decoding, data, Bytes* dst) except -1:

@@ -20,7 +20,7 @@ N_THREADS = 8
 
 
 def check_codec(codec: Codec, spec: ChunkSpec, *, whole_items: bool = False, lossless: bool = True) -> None:
-    """Check that a codec keeps the laws: what was encoded comes back, and no input does harm.
+    """Check that a codec keeps the laws: what was encoded comes back, whole and in parts, and no input does harm.
 
     Parameters
     ----------
@@ -52,6 +52,9 @@ def check_codec(codec: Codec, spec: ChunkSpec, *, whole_items: bool = False, los
     for value in values:
         check_round_trip(bound, value, lossless)
         check_bound(bound, value)
+        check_parts(bound, value)
+    if bound.decodes_parts:
+        check_parts(bound, _long_value())
     for i in (0, 5, 12, 13, 14, 15, 19):  # nothing, one item, and an odd number of each kind
         check_hostile(bound, values[i])
     check_threads(bound, values, lossless)
@@ -95,6 +98,20 @@ def check_bound(codec: Codec, value: bytes) -> None:
         assert decoded is None, f"expected an error for {len(value)} bytes into {capacity}: {codec!r}"
 
 
+def check_parts(codec: Codec, value: bytes) -> None:
+    """A part is that part of the whole, whether its codec looks at all of the encoded bytes or not."""
+    chance = random.Random(2025)
+    encoded = bytes(codec.encode(memoryview(value)))
+    whole = bytes(codec.decode(memoryview(encoded), len(value)))
+    for room in (0, 0, 0, 0, 0, 0, 100):
+        parts = _parts(chance, len(value))
+        for verified in (False, True):
+            found = _decode_parts_guarded(codec, encoded, len(value) + room, parts, verified)
+            assert found is not None, f"parts {parts} of {len(value)} bytes are refused: {codec!r}"
+            expected = [whole[begin:end] for begin, end in parts]
+            assert found == expected, f"parts {parts} of {len(value)} bytes are not those of the whole: {codec!r}"
+
+
 def check_hostile(codec: Codec, value: bytes) -> None:
     """Broken bytes give a CodecError or other bytes: never a crash, a write outside, or another exception."""
     chance = random.Random(2024)
@@ -104,13 +121,24 @@ def check_hostile(codec: Codec, value: bytes) -> None:
         for _ in range(chance.choice((1, 1, 2, 8))):
             if broken:
                 broken[chance.randrange(min(len(broken), chance.choice((32, 1 << 30))))] ^= 1 << chance.randrange(8)
-        _decode_guarded(codec, bytes(broken), len(value))
+        check_broken(codec, bytes(broken), len(value), _parts(chance, len(value)))
     cuts = {*range(18), *(chance.randrange(len(encoded) + 1) for _ in range(40)), max(0, len(encoded) - 1)}
     for end in cuts:
-        _decode_guarded(codec, encoded[:end], len(value))
+        check_broken(codec, encoded[:end], len(value), _parts(chance, len(value)))
     for _ in range(40):
         _decode_guarded(codec, chance.randbytes(chance.randrange(200)), len(value))
         _decode_guarded(codec, encoded + chance.randbytes(1 + chance.randrange(20)), len(value))
+
+
+def check_broken(codec: Codec, encoded: bytes, capacity: int, parts: list[tuple[int, int]]) -> None:
+    """Broken bytes that decode in parts and as a whole give the same: no part comes from bytes not looked at."""
+    whole = _decode_guarded(codec, encoded, capacity)
+    for verified in (False, True):
+        found = _decode_parts_guarded(codec, encoded, capacity, parts, verified)
+        if whole is not None and found is not None:
+            expected = [whole[begin:end] for begin, end in parts]
+            found = [part[: len(whole[begin:end])] for part, (begin, end) in zip(found, parts, strict=True)]
+            assert found == expected, f"parts {parts} of broken bytes are not those of the whole: {codec!r}"
 
 
 def check_threads(codec: Codec, values: list[bytes], lossless: bool) -> None:
@@ -148,6 +176,40 @@ def _values(itemsize: int, whole_items: bool) -> Iterator[bytes]:
         for nbytes in (1, 7, 4095, 65_537):
             yield chance.randbytes(nbytes)
             yield b"\x01" * nbytes
+
+
+def _long_value() -> bytes:
+    """A value of several blocks, whatever the codec calls a block."""
+    chance = random.Random(2026)
+    steps = [chance.randbytes(64) for _ in range(64)]
+    return b"".join(steps[i * i % 61] + (i // 7).to_bytes(4, "little") for i in range(24_000))
+
+
+def _parts(chance: random.Random, nbytes: int) -> list[tuple[int, int]]:
+    """Up to four parts of a value, in any order; they may overlap."""
+    parts = []
+    for _ in range(chance.randrange(1, 5)):
+        begin = chance.randrange(max(nbytes, 1))
+        parts.append((begin, min(nbytes, begin + 1 + chance.randrange(chance.choice((1, 100, 1 << 30))))))
+    return [part for part in parts if part[0] < part[1]]
+
+
+def _decode_parts_guarded(
+    codec: Codec, encoded: bytes, capacity: int, parts: list[tuple[int, int]], verified: bool
+) -> list[bytes] | None:
+    """The parts, or None when they are refused; nothing may be written around the destination."""
+    memory = bytearray(GUARD + bytes(capacity) + GUARD)
+    out = memoryview(memory)[len(GUARD) : len(GUARD) + capacity]
+    try:
+        nbytes, _ = codec.decode_part_to(encoded, out, parts, verified=verified)
+    except CodecError:
+        nbytes = -1
+    assert memory.startswith(GUARD), f"wrote in front of the destination: {codec!r}"
+    assert memory.endswith(GUARD), f"wrote behind the destination: {codec!r}"
+    if nbytes < 0:
+        return None
+    assert nbytes <= capacity, f"expected at most {capacity} bytes, got {nbytes}: {codec!r}"
+    return [bytes(out[begin:end]) for begin, end in parts]
 
 
 def _decode_guarded(codec: Codec, encoded: bytes, capacity: int) -> bytes | None:

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from cpython.object cimport PyObject
 from zarrcy.codecs.codec cimport Bytes, Failure, Outcome
 from zarrcy.kernels.copy cimport MAX_NDIM
+from zarrcy.kernels.needed cimport Needed
 from zarrcy.kernels.pool cimport Worker
 
 cdef enum:
@@ -22,6 +23,7 @@ cdef enum Slot:
     # Beyond the levels, for the transfer:
     SLOT_POINTS = 40    # byte offsets of points
     SLOT_TOUCHED = 41   # what a write touches of a shard
+    SLOT_NEEDED = 42    # what a read needs of a chunk
 
 cdef enum Touch:
     UNTOUCHED = 0
@@ -39,6 +41,8 @@ cdef class CodecPipeline:
     cdef readonly tuple codecs
     cdef readonly CodecPipeline inner    # the chain of the inner chunks; None when the chunks are not sharded
     cdef readonly bint needs_gil
+    cdef readonly bint decodes_parts     # of chunks, where a part is all that is needed
+    cdef bint reads_parts                # and of encoded chunks
     cdef int ndim
     cdef int64_t shape[MAX_NDIM]         # of a chunk
     cdef int64_t strides[MAX_NDIM]       # of a decoded chunk, in bytes, per axis of the array
@@ -69,13 +73,16 @@ cdef class CodecPipeline:
     cdef char* scratch(self, Worker* worker, Slot slot, int64_t nbytes) noexcept nogil
 
     # The bytes → bytes codecs. result.data: where to write, with its capacity in result.nbytes, or NULL; afterwards,
-    # where the bytes lie: there, in scratch, or inside the input.
-    cdef Outcome decode_steps(self, Bytes value, Bytes* result, Worker* worker, Failure* failure) noexcept nogil
+    # where the bytes lie: there, in scratch, or inside the input. needed: NULL, or what is needed of them, where
+    # decodes_parts is set.
+    cdef Outcome decode_steps(self, Bytes value, Bytes* result, const Needed* needed, Worker* worker,
+                              Failure* failure) noexcept nogil
     cdef Outcome encode_steps(self, Bytes raw, Bytes* result, Worker* worker, Failure* failure) noexcept nogil
 
     # A whole chunk, laid out by `strides`, its items swapped where `word` is set. chunk.data: where to write if that is
-    # convenient, or NULL; afterwards, where it lies.
-    cdef Outcome decode_chunk(self, Bytes value, Bytes* chunk, Worker* worker, Failure* failure) noexcept nogil
+    # convenient, or NULL; afterwards, where it lies. needed as for decode_steps.
+    cdef Outcome decode_chunk(self, Bytes value, Bytes* chunk, const Needed* needed, Worker* worker,
+                              Failure* failure) noexcept nogil
     # A whole chunk into a strided buffer that takes `extent` items per axis.
     cdef Outcome decode_region(self, Bytes value, char* dst, const int64_t* dst_strides, const int64_t* extent,
                                Worker* worker, Failure* failure) noexcept nogil

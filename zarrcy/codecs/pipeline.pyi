@@ -6,6 +6,7 @@ class CodecPipeline:
     codecs: tuple[Codec, ...]
     inner: CodecPipeline | None
     needs_gil: bool
+    decodes_parts: bool
     nbytes: int
     max_encoded_nbytes: int
     n_inner: int

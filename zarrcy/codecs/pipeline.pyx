@@ -9,8 +9,9 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from zarrcy.codecs.codec cimport CORRUPT, DONE, NO_MEMORY, TOO_LARGE, Bytes, Codec, Failure, Outcome, fail
+from zarrcy.codecs.codec cimport CORRUPT, DONE, NO_MEMORY, TOO_LARGE, UNREAD, Bytes, Codec, Failure, Outcome, fail
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, all_items_are, copy_items, fill_items
+from zarrcy.kernels.needed cimport Needed, fetch
 from zarrcy.kernels.pool cimport Worker, worker_scratch
 
 import numpy as np
@@ -23,6 +24,10 @@ from zarrcy.errors import MetadataError
 MAX_NBYTES = 2**61    # of a stored chunk: products and sums of sizes stay within 64 bits
 SPARE_NBYTES = 2**20
 MAX_INNER = 2**40     # inner chunks of a shard
+
+# Smaller chunks are read and decoded whole: they are one or two blocks, so that there is little to leave out. Tests set
+# this to 0, and to more than any chunk has, and compare; it is looked at when an array is opened.
+MIN_PART_NBYTES = 2**18
 
 
 cdef class CodecPipeline:
@@ -93,13 +98,21 @@ cdef class CodecPipeline:
     cdef char* scratch(self, Worker* worker, Slot slot, int64_t nbytes) noexcept nogil:
         return worker_scratch(worker, self.level * SLOTS_PER_LEVEL + slot, nbytes)
 
-    cdef Outcome decode_steps(self, Bytes value, Bytes* result, Worker* worker, Failure* failure) noexcept nogil:
+    cdef Outcome decode_steps(self, Bytes value, Bytes* result, const Needed* needed, Worker* worker,
+                              Failure* failure) noexcept nogil:
         cdef int i
+        cdef Needed part = Needed(0, 0, NULL, False, NULL, NULL)
         cdef Slot slot = SLOT_STEP
         cdef Bytes src = value
         cdef Bytes dst
         cdef char* place
         cdef Outcome outcome
+        if needed is not NULL:
+            part = needed[0]
+            if self.n_steps > 1:   # only the codec next to the items can tell what of its input it can do without
+                if not fetch(&part, 0, value.nbytes):
+                    return UNREAD
+                part.fetch = NULL
         for i in range(self.n_steps - 1, -1, -1):
             if i == 0 and result.data is not NULL:
                 dst = result[0]
@@ -109,7 +122,11 @@ cdef class CodecPipeline:
                 if dst.data is NULL:
                     return fail(failure, NO_MEMORY, NULL)
             place = dst.data
-            outcome = (<Codec>self.steps[i]).decode_into(src, &dst, worker, failure)
+            if i == 0 and needed is not NULL:
+                outcome = (<Codec>self.steps[i]).decode_part_into(src, &dst, &part, worker, failure)
+            else:
+                outcome = (<Codec>self.steps[i]).decode_into(src, &dst, worker, failure)
+                part.is_verified |= (<Codec>self.steps[i]).verifies
             if outcome != DONE:
                 failure.codec = <void*>self.steps[i]
                 return outcome
@@ -140,7 +157,8 @@ cdef class CodecPipeline:
         result[0] = src
         return DONE
 
-    cdef Outcome decode_chunk(self, Bytes value, Bytes* chunk, Worker* worker, Failure* failure) noexcept nogil:
+    cdef Outcome decode_chunk(self, Bytes value, Bytes* chunk, const Needed* needed, Worker* worker,
+                              Failure* failure) noexcept nogil:
         cdef Outcome outcome
         if self.inner is not None:
             if chunk.data is NULL:
@@ -150,7 +168,7 @@ cdef class CodecPipeline:
             chunk.nbytes = self.nbytes
             return self.decode_region(value, chunk.data, self.strides, self.shape, worker, failure)
         chunk.nbytes = self.nbytes
-        outcome = self.decode_steps(value, chunk, worker, failure)
+        outcome = self.decode_steps(value, chunk, needed, worker, failure)
         if outcome == DONE and chunk.nbytes != <size_t>self.nbytes:
             snprintf(failure.reason, sizeof(failure.reason), "expected a chunk of %lld bytes, got %zu",
                      <long long>self.nbytes, chunk.nbytes)
@@ -167,7 +185,7 @@ cdef class CodecPipeline:
             return decode_shard(self, value, dst, dst_strides, extent, worker, failure)
         if self.word == 0 and is_packed(self, dst_strides, extent):
             chunk.data = dst
-        outcome = self.decode_chunk(value, &chunk, worker, failure)
+        outcome = self.decode_chunk(value, &chunk, NULL, worker, failure)
         if outcome == DONE and chunk.data != dst:
             for axis in range(self.ndim):
                 loops[axis] = Loop(extent[axis], self.strides[axis], dst_strides[axis], NULL, NULL)
@@ -290,6 +308,9 @@ cdef int bind_steps(CodecPipeline self, list codecs, spec) except -1:
     self.limit_nbytes = 2 * self.max_encoded_nbytes + SPARE_NBYTES
     if self.inner is not None:
         self.needs_gil = self.needs_gil or self.inner.needs_gil or self.index.needs_gil
+    elif self.n_steps:
+        self.decodes_parts = bound[0].decodes_parts and self.nbytes >= MIN_PART_NBYTES
+        self.reads_parts = self.decodes_parts and self.n_steps == 1
     return 0
 
 
@@ -421,7 +442,7 @@ cdef Outcome decode_shard(CodecPipeline self, Bytes value, char* dst, const int6
     cdef int64_t entry
     cdef int axis
     cdef char* place
-    cdef Outcome outcome = self.decode_steps(value, &shard, worker, failure)
+    cdef Outcome outcome = self.decode_steps(value, &shard, NULL, worker, failure)
     if outcome == DONE:
         outcome = self.shard_index(shard, &index, worker, failure)
     if outcome != DONE:
