@@ -8,6 +8,18 @@ cdef extern from "zstd_abi.h" nogil:
     ctypedef enum ZSTD_cParameter:
         ZSTD_c_compressionLevel
         ZSTD_c_checksumFlag
+    ctypedef enum ZSTD_dParameter:
+        ZARRCY_ZSTD_STABLE_OUTPUT
+    ctypedef enum ZSTD_ResetDirective:
+        ZSTD_reset_session_only
+    ctypedef struct ZSTD_inBuffer:
+        const void* src
+        size_t size
+        size_t pos
+    ctypedef struct ZSTD_outBuffer:
+        void* dst
+        size_t size
+        size_t pos
     ctypedef enum ZSTD_ErrorCode:
         ZSTD_error_checksum_wrong
         ZSTD_error_memory_allocation
@@ -23,6 +35,9 @@ cdef extern from "zstd_abi.h" nogil:
     ZSTD_DCtx* ZSTD_createDCtx()
     size_t ZSTD_freeDCtx(ZSTD_DCtx* context)
     size_t ZSTD_decompressDCtx(ZSTD_DCtx* context, void* dst, size_t capacity, const void* src, size_t nbytes)
+    size_t ZSTD_DCtx_setParameter(ZSTD_DCtx* context, ZSTD_dParameter parameter, int value)
+    size_t ZSTD_DCtx_reset(ZSTD_DCtx* context, ZSTD_ResetDirective reset)
+    size_t ZSTD_decompressStream(ZSTD_DCtx* context, ZSTD_outBuffer* output, ZSTD_inBuffer* input)
     unsigned long long ZSTD_getFrameContentSize(const void* src, size_t nbytes)
     unsigned ZSTD_isError(size_t result)
     ZSTD_ErrorCode ZSTD_getErrorCode(size_t result)
