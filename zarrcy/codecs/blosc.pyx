@@ -1,14 +1,15 @@
 """The codec "blosc": the frames of C-Blosc 1 (README_CHUNK_FORMAT.rst of the C-Blosc project)."""
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport snprintf
-from zarrcy.codecs.codec cimport CORRUPT, DONE, NO_MEMORY, TOO_LARGE, Codec, Failure, Outcome, fail
+from zarrcy.codecs.codec cimport CORRUPT, DONE, NO_MEMORY, TOO_LARGE, UNREAD, Codec, Failure, Outcome, fail
 from zarrcy.codecs.lib.blosc cimport (
     BLOSC_MAX_BUFFERSIZE, BLOSC_MAX_OVERHEAD, BLOSC_MAX_TYPESIZE, ZARRCY_READS_WITH_BLOSC2, blosc2_prepare,
-    blosc2_read, blosc2_reader_free, blosc2_reader_make, blosc2_version, blosc_compress_ctx, blosc_decompress_ctx,
-    blosc_get_version_string, blosc_list_compressors
+    blosc2_read, blosc2_read_items, blosc2_reader_free, blosc2_reader_make, blosc2_version, blosc_compress_ctx,
+    blosc_decompress_ctx, blosc_get_version_string, blosc_list_compressors
 )
 from zarrcy.codecs.lib.words cimport little_endian
 from zarrcy.kernels.buffer cimport Bytes
+from zarrcy.kernels.needed cimport Needed, fetch, needs_any
 from zarrcy.kernels.pool cimport ContextKind, Worker, worker_context
 
 from zarrcy.codecs.configuration import checked_choice, checked_integer, checked_members
@@ -30,7 +31,9 @@ cdef enum:
     COPIED = 2
     DO_BITSHUFFLE = 4
     RESERVED = 8
+    NOT_SPLIT = 16
     SNAPPY_FORMAT = 2
+    FIRST_READ_NBYTES = 4096   # the header, and the table of most frames
 
 cdef struct Header:
     uint8_t version
@@ -39,6 +42,7 @@ cdef struct Header:
     uint32_t nbytes
     uint32_t blocksize
     uint32_t cbytes
+    uint32_t n_blocks
 
 
 cdef class Blosc(Codec):
@@ -85,6 +89,7 @@ cdef class Blosc(Codec):
 
     def __cinit__(self, *args, **kwargs):
         self.needs_gil = False
+        self.decodes_parts = ZARRCY_READS_WITH_BLOSC2
 
     def __init__(self, cname="lz4", clevel=5, shuffle=None, typesize=None, blocksize=0):
         self.cname = checked_choice("cname", cname, CNAMES)
@@ -145,6 +150,8 @@ cdef class Blosc(Codec):
         cdef Outcome outcome = read_header(src, dst.nbytes, &header, failure)
         cdef void* reader = NULL
         cdef int result
+        if outcome == DONE and header.nbytes and not header.flags & COPIED:
+            outcome = check_table(src, header.n_blocks, failure)
         if outcome != DONE:
             return outcome
         if header.nbytes == 0:
@@ -159,6 +166,48 @@ cdef class Blosc(Codec):
             result = blosc_decompress_ctx(src.data, dst.data, header.nbytes, 1)
         if result < 0 or <uint32_t>result != header.nbytes:
             return fail(failure, CORRUPT, b"expected valid blocks, got other bytes")
+        dst.nbytes = header.nbytes
+        return DONE
+
+    cdef Outcome decode_part_into(self, Bytes src, Bytes* dst, const Needed* needed, Worker* worker,
+                                  Failure* failure) noexcept nogil:
+        cdef Header header
+        cdef Outcome outcome
+        cdef size_t end, block, end_block, n_hit = 0
+        cdef void* reader
+        if not fetch(needed, 0, min(src.nbytes, <size_t>FIRST_READ_NBYTES)):
+            return UNREAD
+        outcome = read_header(src, dst.nbytes, &header, failure)
+        if outcome != DONE or header.nbytes == 0:
+            dst.nbytes = 0
+            return outcome
+        if header.flags & COPIED:
+            return point_at_parts(src, dst, &header, needed)
+        end = HEADER_NBYTES + 4 * <size_t>header.n_blocks
+        if end > <size_t>FIRST_READ_NBYTES and not fetch(needed, FIRST_READ_NBYTES, end):
+            return UNREAD
+        outcome = check_table(src, header.n_blocks, failure)
+        if outcome != DONE:
+            return outcome
+        for block in range(header.n_blocks):
+            n_hit += is_hit(&header, needed, block)
+        if n_hit == header.n_blocks or not has_separable_blocks(src, &header):
+            return self.decode_all_into(src, dst, needed, worker, failure)
+        reader = worker_context(worker, &BLOSC2_READER)
+        if reader is NULL:
+            return NO_MEMORY
+        block = 0
+        while block < header.n_blocks:
+            end_block = block
+            while end_block < header.n_blocks and is_hit(&header, needed, end_block):
+                end_block += 1
+            if end_block > block:
+                outcome = read_blocks(reader, src, dst[0], &header, block, end_block, needed)
+                if outcome == CORRUPT:   # the whole decides what is wrong, if anything is
+                    return self.decode_all_into(src, dst, needed, worker, failure)
+                if outcome != DONE:
+                    return outcome
+            block = end_block + 1
         dst.nbytes = header.nbytes
         return DONE
 
@@ -182,7 +231,6 @@ cdef class Blosc(Codec):
 cdef Outcome read_header(Bytes src, size_t capacity, Header* header, Failure* failure) noexcept nogil:
     """Reads the header and refuses one that does not agree with the value or with itself."""
     cdef const uint8_t* data = <const uint8_t*>src.data
-    cdef size_t n_blocks
     if src.nbytes < HEADER_NBYTES:
         snprintf(failure.reason, sizeof(failure.reason), "expected at least 16 bytes, got %zu", src.nbytes)
         return fail(failure, CORRUPT, NULL)
@@ -210,14 +258,14 @@ cdef Outcome read_header(Bytes src, size_t capacity, Header* header, Failure* fa
         return DONE
     if header.nbytes > <uint32_t>BLOSC_MAX_BUFFERSIZE or header.blocksize == 0 or header.blocksize > header.nbytes:
         return fail(failure, CORRUPT, b"expected a block size from 1 to the length of the content, got another")
-    n_blocks = (header.nbytes + <size_t>header.blocksize - 1) // header.blocksize
+    header.n_blocks = (header.nbytes + <size_t>header.blocksize - 1) // header.blocksize
     if header.flags & COPIED:
         if src.nbytes != HEADER_NBYTES + <size_t>header.nbytes:
             return fail(failure, CORRUPT, b"expected the content as it is behind the header, got another length")
         return DONE
-    if HEADER_NBYTES + 4 * n_blocks >= src.nbytes:
+    if HEADER_NBYTES + 4 * <size_t>header.n_blocks >= src.nbytes:
         return fail(failure, CORRUPT, b"expected the table of all blocks, the value ends before")
-    return check_table(src, n_blocks, failure)
+    return DONE
 
 
 cdef Outcome check_table(Bytes src, size_t n_blocks, Failure* failure) noexcept nogil:
@@ -241,6 +289,78 @@ cdef bint readable_with_blosc2(const Header* header) noexcept nogil:
     if header.flags & DO_BITSHUFFLE and header.nbytes % header.typesize:
         return False
     return ZARRCY_READS_WITH_BLOSC2 and header.flags >> 5 != SNAPPY_FORMAT
+
+
+# ---- Some blocks of a frame
+
+
+cdef Outcome point_at_parts(Bytes src, Bytes* dst, const Header* header, const Needed* needed) noexcept nogil:
+    """The content of a frame that holds it as it is."""
+    if not fetch(needed, HEADER_NBYTES + needed.begin, HEADER_NBYTES + min(needed.end, <size_t>header.nbytes)):
+        return UNREAD
+    dst[0] = Bytes(src.data + HEADER_NBYTES, header.nbytes)
+    return DONE
+
+
+cdef bint is_hit(const Header* header, const Needed* needed, size_t block) noexcept nogil:
+    return needs_any(needed, block * header.blocksize, (block + 1) * header.blocksize)
+
+
+cdef size_t start_of(Bytes src, const Header* header, size_t block) noexcept nogil:
+    """Where a block starts; for the one behind the last, where the frame ends."""
+    if block == header.n_blocks:
+        return src.nbytes
+    return little_endian(<const uint8_t*>src.data + HEADER_NBYTES + 4 * block)
+
+
+cdef bint has_separable_blocks(Bytes src, const Header* header) noexcept nogil:
+    """Whether blocks can be read, and decoded, by themselves."""
+    cdef size_t block
+    if not readable_with_blosc2(header) or header.nbytes % header.typesize or header.blocksize % header.typesize:
+        return False
+    for block in range(header.n_blocks):   # in the order of the table, each ends where the next one starts
+        if start_of(src, header, block + 1) < start_of(src, header, block):
+            return False
+    return True
+
+
+cdef bint is_block(Bytes src, const Header* header, size_t block) noexcept nogil:
+    """Whether the streams of a block, each behind its length, fill it: then nothing behind it is looked at."""
+    cdef const uint8_t* data = <const uint8_t*>src.data
+    cdef size_t at = start_of(src, header, block)
+    cdef size_t end = start_of(src, header, block + 1)
+    cdef bint is_short = block == header.n_blocks - 1 and header.nbytes % header.blocksize
+    cdef int n_left = 1 if header.flags & NOT_SPLIT or is_short else header.typesize
+    cdef uint32_t nbytes
+    while n_left:
+        if end - at < 4:
+            return False
+        nbytes = little_endian(data + at)
+        if nbytes == 0 or nbytes > end - at - 4:
+            return False
+        at += 4 + nbytes
+        n_left -= 1
+    return at == end
+
+
+cdef Outcome read_blocks(void* reader, Bytes src, Bytes dst, const Header* header, size_t block, size_t end_block,
+                         const Needed* needed) noexcept nogil:
+    """Blocks [block, end_block) into their places; CORRUPT when they are not what they should be."""
+    cdef size_t begin, end
+    cdef int typesize = header.typesize
+    if not fetch(needed, start_of(src, header, block), start_of(src, header, end_block)):
+        return UNREAD
+    while block < end_block:
+        begin = block * header.blocksize
+        end = min(begin + header.blocksize, <size_t>header.nbytes)
+        if not is_block(src, header, block):
+            return CORRUPT
+        # One whole block goes straight to its place; of several, each would be copied there.
+        if blosc2_read_items(reader, src.data, <int>src.nbytes, <int>begin // typesize, <int>(end - begin) // typesize,
+                             dst.data + begin, <int>(end - begin)) != <int>(end - begin):
+            return CORRUPT
+        block += 1
+    return DONE
 
 
 def linked():

@@ -17,3 +17,4 @@ cdef extern from "blosc_abi.h" nogil:
     void* blosc2_reader_make() noexcept
     void blosc2_reader_free(void* context) noexcept
     int blosc2_read(void* context, const void* src, int nbytes, void* dst, int capacity)
+    int blosc2_read_items(void* context, const void* src, int nbytes, int start, int n_items, void* dst, int capacity)
