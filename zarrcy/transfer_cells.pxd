@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from zarrcy.codecs.codec cimport Bytes, Failure, Outcome
 from zarrcy.codecs.pipeline cimport CodecPipeline
-from zarrcy.kernels.plan cimport Cell, Place
+from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker
 from zarrcy.transfer_call cimport Call
 

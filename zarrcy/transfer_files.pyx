@@ -9,6 +9,7 @@ from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
+from zarrcy.shard_indexes cimport FileVersion, file_version, keep_index, kept_index
 from zarrcy.transfer_call cimport (
     CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, too_large)
 from zarrcy.transfer_cells cimport Source, fill_cells, is_part_of_file, read_cells, read_file, read_memory
@@ -129,10 +130,18 @@ cdef int open_shard_file(Call* call, CodecPipeline pipeline, const Place* place,
     cdef Failure failure
     cdef Outcome outcome
     cdef Bytes encoded
-    cdef int code
-    cdef int64_t nbytes = value_nbytes(fd)
-    if nbytes < 0:
-        return record(call, STORE_FAILED, place, DONE, -nbytes, NULL)
+    cdef FileVersion version
+    cdef int64_t nbytes
+    cdef int code = file_version(fd, &version)
+    if code:
+        return record(call, STORE_FAILED, place, DONE, -code, NULL)
+    nbytes = version.nbytes
+    source.fd = fd
+    source.segments = NULL
+    source.n_segments = 0
+    source.index = kept_index(worker, &version, pipeline.number)
+    if source.index is not NULL:
+        return FINE
     memset(&failure, 0, sizeof(failure))
     if nbytes < pipeline.index_nbytes:
         outcome = pipeline.shard_index(Bytes(NULL, nbytes), &source.index, worker, &failure)   # says what is wrong
@@ -144,11 +153,12 @@ cdef int open_shard_file(Call* call, CodecPipeline pipeline, const Place* place,
                      encoded.data)
     if code:
         return record(call, STORE_FAILED, place, DONE, -code, NULL)
-    source.fd = fd
-    source.segments = NULL
-    source.n_segments = 0
     outcome = pipeline.decode_index(encoded, nbytes, &source.index, worker, &failure)
-    return FINE if outcome == DONE else record(call, CODEC_FAILED, place, outcome, 0, &failure)
+    if outcome != DONE:
+        return record(call, CODEC_FAILED, place, outcome, 0, &failure)
+    if place.n_pieces <= pipeline.n_inner // 8:   # else reading the index is little of the work
+        keep_index(worker, &version, pipeline.number, source.index, 2 * pipeline.n_inner)
+    return FINE
 
 
 # A shard whose inner chunks are shared out, when there are fewer shards than threads.

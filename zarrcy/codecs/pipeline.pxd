@@ -43,6 +43,7 @@ cdef class CodecPipeline:
     cdef readonly bint needs_gil
     cdef readonly bint decodes_parts     # of chunks, where a part is all that is needed
     cdef bint reads_parts                # and of encoded chunks
+    cdef uint64_t number                 # no other pipeline of the process ever has it
     cdef int ndim
     cdef int64_t shape[MAX_NDIM]         # of a chunk
     cdef int64_t strides[MAX_NDIM]       # of a decoded chunk, in bytes, per axis of the array

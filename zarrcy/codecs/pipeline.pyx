@@ -14,6 +14,8 @@ from zarrcy.kernels.copy cimport MAX_NDIM, Loop, all_items_are, copy_items, fill
 from zarrcy.kernels.needed cimport Needed, fetch
 from zarrcy.kernels.pool cimport Worker, worker_scratch
 
+import itertools
+
 import numpy as np
 
 from zarrcy.codecs.codec import ChunkSpec
@@ -28,6 +30,8 @@ MAX_INNER = 2**40     # inner chunks of a shard
 # Smaller chunks are read and decoded whole: they are one or two blocks, so that there is little to leave out. Tests set
 # this to 0, and to more than any chunk has, and compare; it is looked at when an array is opened.
 MIN_PART_NBYTES = 2**18
+
+numbers = itertools.count()
 
 
 cdef class CodecPipeline:
@@ -64,6 +68,7 @@ cdef class CodecPipeline:
             raise MetadataError(f"codecs: expected at most {MAX_LEVELS - 2} shards within shards")
         if len(shape) > MAX_NDIM:
             raise MetadataError(f"codecs: expected chunks of at most {MAX_NDIM} axes, got {len(shape)}")
+        self.number = next(numbers)
         self.codecs = tuple(codecs)
         self.level = level
         self.ndim = len(shape)
