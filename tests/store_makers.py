@@ -6,13 +6,17 @@ is in the table goes through all of them; what it can do (pickle, compare and sw
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import servers.mongodb
+
 from zarrcy.errors import ZarrcyError
 from zarrcy.stores import Store
 from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.mock import MockStore
 from zarrcy.stores.shared_memory import SharedMemoryStore
@@ -26,6 +30,12 @@ def filesystem(path: Path) -> Store:
     # A directory that is missing is an error, not an empty store.
     (path / "store").mkdir()
     return FilesystemStore(path / "store")
+
+
+def mongo_gridfs(path: Path) -> Store:
+    # A recipe holds no password: other processes find it here.
+    os.environ["ZARRCY_MONGODB_PASSWORD"] = servers.mongodb.PASSWORD
+    return GridFSStore(servers.mongodb.server().url(), bucket="arrays", array_id=path.as_posix().strip("/"))
 
 
 def shared_memory(path: Path) -> Store:
@@ -45,19 +55,20 @@ def sqlite(path: Path) -> Store:
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "filesystem": filesystem,
     "memory": lambda path: MemoryStore(),
+    "mongo_gridfs": mongo_gridfs,
     "shared_memory": shared_memory,
     "sqlite": sqlite,
     "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
 }
 
 # Those whose every call is a round trip: the tests take smaller counts.
-ON_SERVERS: frozenset[str] = frozenset()
+ON_SERVERS = frozenset({"mongo_gridfs"})
 
 # Those, and those whose every write is a transaction of a database.
 DATABASES = ON_SERVERS | {"sqlite"}
 
 # What the makers have given to stores and must show nowhere: passwords, cookies.
-SECRETS: set[str] = set()
+SECRETS = {servers.mongodb.PASSWORD}
 
 # Wrappers over those in the process.
 STACKS: dict[str, Callable[[Path], Store]] = {

@@ -11,6 +11,7 @@ from zarrcy.stores.store import Buffer, Store, Version
 
 if TYPE_CHECKING:
     from zarrcy.stores.filesystem import FilesystemStore
+    from zarrcy.stores.gridfs import GridFSStore
     from zarrcy.stores.memory import MemoryStore
     from zarrcy.stores.mock import MockStore
     from zarrcy.stores.readonly import ReadOnlyStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Buffer",
     "FilesystemStore",
+    "GridFSStore",
     "MemoryStore",
     "MockStore",
     "ReadOnlyStore",
@@ -40,6 +42,7 @@ __all__ = [
 
 _MODULES = {
     "FilesystemStore": "filesystem",
+    "GridFSStore": "gridfs",
     "MemoryStore": "memory",
     "MockStore": "mock",
     "ReadOnlyStore": "readonly",

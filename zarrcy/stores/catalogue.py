@@ -23,6 +23,7 @@ registry = Registry(
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
         "mock": "zarrcy.stores.mock:MockStore",
+        "mongo_gridfs": "zarrcy.stores.gridfs:GridFSStore",
         "shared_memory": "zarrcy.stores.shared_memory:SharedMemoryStore",
         "sqlite": "zarrcy.stores.sqlite:SQLiteStore",
         "zip": "zarrcy.stores.zip:ZipStore",
@@ -31,13 +32,18 @@ registry = Registry(
 
 # URL schemes that are not the name of their store. A store of another package gives its own in the class attribute
 # `schemes`.
-SCHEMES = {"file": "filesystem", "shm": "shared_memory"}
+SCHEMES = {
+    "file": "filesystem",
+    "mongodb": "mongo_gridfs",
+    "mongodb+srv": "mongo_gridfs",
+    "shm": "shared_memory",
+}
 
 # Other names of built-in stores, which `names` does not list.
 ALIASES = {"ets": "shared_memory"}
 
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
-EXTRAS: dict[str, str] = {}
+EXTRAS: dict[str, str] = {"mongo_gridfs": "mongo"}
 
 # Compiled at first use, not at import; `re` keeps it.
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
