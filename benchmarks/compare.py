@@ -96,11 +96,13 @@ def main(given: Sequence[str] | None = None) -> None:
         root = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zarrcy-comparison-")))
         data = Data(root.resolve(), "quick" if options.quick else "full")
         comparison = stack.enter_context(Comparison(data, peers, options.rounds, say))
-        results = []
+        results: list[Result] = []
         for name in options.rows:
             results.append(comparison.measure(ROWS[name]))
             values = (f"{peer} {report.number(results[-1].value(peer), ROWS[name])}" for peer in peers)
             say(f"{name}: {', '.join(values)}")
+            if options.output:  # a run that is cut keeps what it has
+                options.output.write_text(page(results, peers, options, ""))
         counted = instructions.table(data, NEEDED) if options.instructions else ""
     text = page(results, peers, options, counted)
     print(text)
