@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
 from comparison import instructions, report
-from comparison.data import Data
+from comparison.data import Data, written_below
 from comparison.peers import PEERS, is_installed
 from comparison.rounds import Comparison, Result
 from comparison.rows import ROWS
@@ -47,7 +47,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def page(results: Sequence[Result], peers: Sequence[str], options: argparse.Namespace, counted: str) -> str:
+def page(results: Sequence[Result], peers: Sequence[str], options: argparse.Namespace, data: Data, counted: str) -> str:
     """The report."""
     import zarrcy
 
@@ -69,7 +69,7 @@ def page(results: Sequence[Result], peers: Sequence[str], options: argparse.Name
         report.table([result for result in results if result.row.unit != "MiB"], peers, deflate, "wall", targets=False),
         counted,
         "## What was measured",
-        f"{report.machine()}.",
+        f"{report.machine()}. Written below `{written_below(data)}`.",
         report.versions(peers),
         report.failures(results),
     ]
@@ -102,9 +102,9 @@ def main(given: Sequence[str] | None = None) -> None:
             values = (f"{peer} {report.number(results[-1].value(peer), ROWS[name])}" for peer in peers)
             say(f"{name}: {', '.join(values)}")
             if options.output:  # a run that is cut keeps what it has
-                options.output.write_text(page(results, peers, options, ""))
+                options.output.write_text(page(results, peers, options, data, ""))
         counted = instructions.table(data, NEEDED) if options.instructions else ""
-    text = page(results, peers, options, counted)
+        text = page(results, peers, options, data, counted)
     print(text)
     if options.output:
         options.output.write_text(text)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from comparison import instructions
-from comparison.data import LAYOUTS, Data, remove
+from comparison.data import LAYOUTS, Data, remove, written_below
 from comparison.peers import Zarrcy
 from comparison.rows import ROWS, orthogonal, selections
 
@@ -83,7 +83,7 @@ class WriteEverything:
         data = Data(Path(root), "quick")
         self.peer, self.layout = Zarrcy(data), row.array
         self.values = data.values(self.layout.field).copy()
-        self.path = Path(tempfile.mkdtemp(dir=root), "new.zarr")
+        self.path = Path(tempfile.mkdtemp(dir=written_below(data)), "new.zarr")
 
     def teardown(self, root: str, name: str) -> None:
         remove(self.path.parent)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .data import Data, remove
+from .data import Data, remove, written_below
 from .peers import PEERS, Peer
 from .rows import ROWS, Row, orthogonal, selections
 
@@ -91,7 +91,7 @@ class Bench:
     def writing(self, row: Row, seed: int, checked: bool) -> dict[str, float]:
         """Into a new place, from values that are in memory. The place is removed afterwards."""
         values = np.ascontiguousarray(self.data.values(row.array.field))
-        path = self.data.root / f"written-{os.getpid()}"
+        path = written_below(self.data) / f"zarrcy-comparison-{os.getpid()}"
         try:
             times, _ = timed(lambda: self.peer.write(row.array, path, values), 1)
             if checked and self.peer.file_format == "zarr":
