@@ -65,7 +65,7 @@ def collects_everything(store, monkeypatch):
 
 
 def test_a_killed_writer_leaves_whole_values_and_nothing_that_lists(monkeypatch):
-    """Every acknowledged write is there; what is left is not listed, and collected. See test_store_sharing.py for 200."""
+    """Every acknowledged write is there; what is left is not listed, and collected. test_store_sharing.py kills 200."""
     collects_everything(kill_writers(50), monkeypatch)
 
 
