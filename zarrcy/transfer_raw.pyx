@@ -16,7 +16,7 @@ from zarrcy.codecs.pipeline cimport SLOT_CHUNK, CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items
 from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker
-from zarrcy.kernels.posix cimport read_exactly, read_part, value_nbytes
+from zarrcy.kernels.posix cimport SMALL_NBYTES, read_exactly, read_part, value_nbytes
 from zarrcy.transfer_call cimport CODEC_FAILED, FINE, STORE_FAILED, Call, loops_of, record
 
 cdef enum:
@@ -228,7 +228,7 @@ cdef int read_raw(Call* call, Plan plan, CodecPipeline cells, const Place* place
         return record(call, CODEC_FAILED, place, NO_MEMORY, 0, NULL)
     runs.dst = call.buffer + buffer_offset
     set_runs(&runs, loops, n, cells.itemsize, cells.word != 0)
-    by_calls = cells.word == 0 and calls_pay(&runs)
+    by_calls = cells.word == 0 and (runs.nbytes <= SMALL_NBYTES and runs.count == 1 or calls_pay(&runs))
     if by_calls and nbytes < 0 and runs.nbytes == cells.nbytes:
         code = read_exactly(fd, runs.dst, cells.nbytes)
     else:

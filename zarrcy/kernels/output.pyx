@@ -13,7 +13,7 @@ cdef extern from "output.h":
     object PyArray_Empty(int ndim, cnp.npy_intp* shape, cnp.dtype dtype, int fortran)
 
 cdef enum:
-    LARGE_NBYTES = 16 << 10   # from here on the handler costs less than it saves
+    LARGE_NBYTES = 4 << 10   # from here on the handler costs less than it saves
 
 cnp.import_array()
 

@@ -10,6 +10,7 @@ from zarrcy.kernels.pool cimport Worker
 
 cdef enum:
     NAME_NBYTES = 255          # longest file name on every file system in use
+    SMALL_NBYTES = 4096        # of values that read_exactly reads to a place of its own: cheaper than a second piece
     MAX_IO_NBYTES = 1 << 30    # at most this in one call: some systems refuse 2 GiB, others move less than asked for
     MAX_KEY_NBYTES = 1024      # longest key, in bytes of UTF-8, that the native reader and writer take
 

@@ -127,10 +127,6 @@ cdef int read_part(int fd, int64_t offset, size_t nbytes, char* into) noexcept n
     return 0
 
 
-cdef enum:
-    SMALL_NBYTES = 4096   # of values that are read to a place of their own first: that costs less than a second piece
-
-
 cdef int read_exactly(int fd, char* into, size_t nbytes) noexcept nogil:
     cdef char small[SMALL_NBYTES + 1]
     cdef char beyond
