@@ -8,10 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { FAIL = 1, KILL = 2, ALWAYS = 3, CUT = 4, RECORD = 5 };
+enum { FAIL = 1, KILL = 2, ALWAYS = 3, CUT = 4, RECORD = 5, STEAL = 6 };
 static int mode, nth, failure, count;
 static char only[32];
 static char records[1 << 20];
@@ -66,7 +67,11 @@ long syscall(long number, ...) {
   for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
   va_end(list);
   if (number == 437 && strikes("openat2")) return -1;
-  return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  if (number == SYS_renameat2 && strikes("renameat")) return -1;
+  long result = real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  if (number == SYS_renameat2 && result == 0)
+    record("rename", (int)a[0], (const char *)a[1], (int)a[2], (const char *)a[3]);
+  return result;
 }
 
 int open64(const char *path, int flags, ...) {
@@ -156,6 +161,11 @@ int unlinkat(int directory, const char *name, int flags) {
 
 int flock(int fd, int operation) {
   REAL(int, "flock", int, int);
+  if (mode == STEAL && count++ < nth) {  // between making a file and locking it, another writer takes it away
+    char path[4096];
+    locate(path, sizeof path, fd, NULL);
+    unlink(path);
+  }
   return strikes("flock") ? -1 : real(fd, operation);
 }
 

@@ -14,10 +14,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
+import zarrcy
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores.filesystem import FilesystemStore
 
-FAIL, KILL, ALWAYS, CUT, RECORD = 1, 2, 3, 4, 5
+FAIL, KILL, ALWAYS, CUT, RECORD, STEAL = 1, 2, 3, 4, 5, 6
 OLD = b"old" * 10_000
 NEW = b"new!" * 20_000
 
@@ -185,6 +188,109 @@ def kill_at_every_call(root):
     print(json.dumps([total, n_left]))
 
 
+def steal(root):
+    """A temporary file that another writer takes away before it is locked is not the lock."""
+    for n_stolen in range(1, 4):
+        for name, old, durable in changes():
+            change, new = CHANGES[name]
+            start_over(root, old)
+            store = FilesystemStore(root, durable=durable)
+            store.prepare()
+            arm(STEAL, nth=n_stolen)
+            change(store, "a/b/k")
+            assert disarm() > n_stolen or (name, old) == ("delete", None)
+            check_after(root, [new])
+
+
+# ---- arrays, whose writer keeps the directory of the last chunk open
+
+N_CHUNKS = 3
+
+
+def open_chunks(root, old, durable):
+    """An array of chunks in one directory, filled with 1 or absent."""
+    shutil.rmtree(root)
+    array = zarrcy.create_array(
+        FilesystemStore(root, durable=durable), shape=N_CHUNKS * 1000, chunks=1000, dtype="u2", fill_value=0
+    )
+    if old:
+        array[:] = 1
+    return array
+
+
+def check_chunks(root, allowed):
+    """Each chunk is whole and one of those allowed; the next write finds nothing in its way."""
+    array = zarrcy.open_array(root)
+    for i in range(N_CHUNKS):
+        found = np.unique(array[i * 1000 : (i + 1) * 1000]).tolist()
+        assert found in [[value] for value in allowed], found
+    assert set(FilesystemStore(root).list_prefix()) <= {"zarr.json", *(f"c/{i}" for i in range(N_CHUNKS))}
+    array[:] = 3
+    FilesystemStore(root).repair()
+    assert temporaries(root) == []
+
+
+def fail_chunks(root):
+    """The nth call of a write of an array fails, for every n: each chunk is the old one or the new one."""
+    zarrcy.set_threads(1)
+    total = 0
+    for old, durable, new, error in itertools.product((0, 1), (False, True), (2, 0), (errno.EIO, errno.ENOSPC)):
+        for nth in itertools.count(1):
+            array = open_chunks(root, old, durable)
+            raised = None
+            arm(FAIL, nth=nth, error=error)
+            try:
+                array[:] = new
+            except StoreError as exception:
+                raised = exception
+            count = disarm()
+            assert raised is None or raised.code == errno.errorcode[error].lower()
+            check_chunks(root, [old, new] if raised else [new])
+            total += 1
+            if count < nth:
+                break
+    print(json.dumps(total))
+
+
+def interrupt_chunks(root):
+    """Interrupted and short calls of a write of an array are carried on."""
+    zarrcy.set_threads(1)
+    total = 0
+    for old, call in itertools.product((0, 1), ("openat2", "open", "openat", "flock", "write", "pread", "cut")):
+        for nth in itertools.count(1):
+            array = open_chunks(root, old, False)
+            arm(CUT if call == "cut" else FAIL, call, nth, errno.EINTR)
+            array[:] = 2
+            count = disarm()
+            check_chunks(root, [2])
+            total += 1
+            if count < nth:
+                break
+    print(json.dumps(total))
+
+
+def kill_chunks(root):
+    """The process is killed before the nth call of a write of an array, for every n."""
+    zarrcy.set_threads(1)
+    total = n_left = 0
+    for old, durable in itertools.product((0, 1), (False, True)):
+        for nth in itertools.count(1):
+            array = open_chunks(root, old, durable)
+            child = os.fork()
+            if child == 0:
+                arm(KILL, nth=nth)
+                array[:] = 2
+                os._exit(0)
+            status = os.waitpid(child, 0)[1]
+            total += 1
+            n_left += len(temporaries(root))
+            check_chunks(root, [old, 2] if status else [2])
+            if status == 0:
+                break
+            assert os.WTERMSIG(status) == signal.SIGKILL
+    print(json.dumps([total, n_left]))
+
+
 def without_openat2(root):
     """The kernel is old: links are refused altogether, the rest is the same."""
     arm(ALWAYS, "openat2", error=errno.ENOSYS)
@@ -274,4 +380,5 @@ def record(root):
 
 if __name__ == "__main__":
     COMMANDS = (fail_writes, fail_reads, interrupt, kill_at_every_call, without_openat2, without_locks, record)
+    COMMANDS += (steal, fail_chunks, interrupt_chunks, kill_chunks)
     {command.__name__: command for command in COMMANDS}[sys.argv[1]](sys.argv[2])

@@ -66,6 +66,24 @@ def test_a_process_killed_at_any_call_leaves_whole_values_and_nothing_that_lists
     assert n_left > 50
 
 
+def test_a_temporary_file_that_is_taken_away_before_it_is_locked_is_not_the_lock(run):
+    run("steal")
+
+
+def test_when_the_nth_call_of_a_write_of_an_array_fails_each_chunk_is_the_old_one_or_the_new_one(run):
+    assert run("fail_chunks") > 300
+
+
+def test_interrupted_and_short_calls_of_a_write_of_an_array_are_carried_on(run):
+    assert run("interrupt_chunks") > 30
+
+
+def test_a_process_killed_at_any_call_of_a_write_of_an_array_leaves_whole_chunks(run):
+    total, n_left = run("kill_chunks")
+    assert total > 80
+    assert n_left > 20
+
+
 def test_an_old_kernel_follows_no_links(run):
     run("without_openat2")
 

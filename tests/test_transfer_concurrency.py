@@ -7,6 +7,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,27 @@ def test_a_directory_that_was_moved_away_is_not_written_to(tmp_path: Path) -> No
     array[2:4] = 6
     assert (zarrcy.open_array(tmp_path / "backup")[...] == 1).all()
     assert zarrcy.open_array(tmp_path / "a")[0:3, 0].tolist() == [5, 2, 6]
+
+
+def test_a_writer_beside_one_that_removes_empty_folders_makes_them_again(tmp_path: Path) -> None:
+    """A writer keeps the folder of the last chunk open, and nothing can be made in one that was removed."""
+    array = zarrcy.create_array(tmp_path / "a", shape=(64, 2), chunks=(1, 1), dtype="u1", fill_value=0)
+    written = threading.Event()
+
+    def remove() -> None:
+        while not written.is_set():
+            array[...] = 0
+
+    with ThreadPoolExecutor() as executor, zarrcy.use_threads(1):
+        remover = executor.submit(remove)
+        try:
+            for value in range(1, 41):
+                array[...] = value
+        finally:
+            written.set()
+        remover.result()
+    array[...] = 41
+    assert (array[...] == 41).all()
 
 
 def test_readers_beside_one_that_replaces_the_directory_never_see_fill_values(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, close_value, open_value
 from zarrcy.kernels.posix_locks cimport (
-    KeyLock, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
+    Folder, KeyLock, close_folder, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
 from zarrcy.transfer_call cimport (
     FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception)
 from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value, open_root
@@ -49,18 +49,22 @@ cdef int warn(Call* call, Directory directory) noexcept with gil:
 cdef int write_block(void* context, size_t item) noexcept nogil:
     cdef Call* call = <Call*>context
     cdef Worker* worker = current_worker()
+    cdef Folder folder
     cdef int64_t number
     cdef int status = FINE
+    folder.fd = -1
     for number in range(item * call.block, min((item + 1) * call.block, call.n_values)):
         status = go_on(call, worker)
         if status == FINE:
-            status = write_native(call, <CodecPipeline>call.pipeline, number, worker)
+            status = write_native(call, <CodecPipeline>call.pipeline, number, &folder, worker)
         if status != FINE:
             break
+    close_folder(&folder)
     return status
 
 
-cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Worker* worker) noexcept nogil:
+cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Folder* folder,
+                      Worker* worker) noexcept nogil:
     """One stored chunk from the buffer into its file."""
     cdef char key[MAX_KEY_NBYTES]
     cdef Place place
@@ -75,8 +79,8 @@ cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Worker
     if status != FINE:
         return status
     if is_empty:
-        return delete_native(call, &place, key, worker)
-    status = take_lock(call, &place, key, worker, &lock)
+        return delete_native(call, &place, key, folder, worker)
+    status = take_lock(call, &place, key, folder, worker, &lock)
     if status != FINE:
         return status
     if touch != WHOLLY:
@@ -108,7 +112,8 @@ cdef int merge_native(Call* call, CodecPipeline pipeline, Place* place, const ch
     return encode_merged(call, place, old, False, value, is_empty, worker)
 
 
-cdef int take_lock(Call* call, const Place* place, const char* key, Worker* worker, KeyLock* lock) noexcept nogil:
+cdef int take_lock(Call* call, const Place* place, const char* key, Folder* folder, Worker* worker,
+                   KeyLock* lock) noexcept nogil:
     """Wait for the other writers of a chunk, but neither through Ctrl-C nor through the failure of another thread."""
     cdef int code = -ETIMEDOUT
     cdef int status
@@ -117,12 +122,12 @@ cdef int take_lock(Call* call, const Place* place, const char* key, Worker* work
         status = go_on(call, worker)
         if status != FINE:
             return status
-        code = lock_key(call.root, key, call.flags, LOCK_WAIT_MS, lock)
+        code = lock_key(call.root, key, call.flags, LOCK_WAIT_MS, folder, lock)
         waited_ms += LOCK_WAIT_MS
     return record(call, STORE_FAILED, place, DONE, -code, NULL) if code else FINE
 
 
-cdef int delete_native(Call* call, const Place* place, const char* key, Worker* worker) noexcept nogil:
+cdef int delete_native(Call* call, const Place* place, const char* key, Folder* folder, Worker* worker) noexcept nogil:
     cdef KeyLock lock
     cdef int status
     cdef int code = open_value(call.root, key)
@@ -130,7 +135,7 @@ cdef int delete_native(Call* call, const Place* place, const char* key, Worker* 
         return FINE
     if code >= 0:
         close_value(code)
-        status = take_lock(call, place, key, worker, &lock)
+        status = take_lock(call, place, key, folder, worker, &lock)
         if status != FINE:
             return status
         code = delete_value(&lock)

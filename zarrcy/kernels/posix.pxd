@@ -19,6 +19,7 @@ cdef enum WriteFlags:
     # No lock, because the file system has none or the caller holds it: each write has a temporary file of its own.
     UNLOCKED = 2
     NO_PARENTS = 4  # a missing parent directory is -ENOENT instead of being made: for deleting
+    COUNTS_LINKS = 8  # an open file without a name has no links; network file systems may give it another name
 
 cdef class Directory:
     """A store's root directory, opened on first use, and what the reader and the writer need to know of it."""
@@ -29,7 +30,8 @@ cdef class Directory:
     cdef const char* c_path   # of `path`, for use without the GIL
     cdef int fd
     cdef bint stale           # is_current() found another directory, or none: the next open() opens again
-    cdef bint probed          # `locks` was found out
+    cdef bint counts_links
+    cdef bint probed          # `locks` and `counts_links` were found out
     cdef uint64_t device, inode
     # How often it was opened. Another thread may open it again between a call and is_current(): -ENOENT means
     # that the key is absent when is_current() and the generation is the one from before the call.
@@ -40,8 +42,9 @@ cdef class Directory:
     cdef int open(self) except -1
     # 1 while the path still names the directory that was opened; 0 when it names another one or none.
     cdef int is_current(self) noexcept nogil
-    # Call it after open(). The first call finds out whether the file system has locks.
+    # Call it after open(). The first call finds out what the file system can do.
     cdef int write_flags(self) noexcept nogil
+    cdef int find_out(self, int root) noexcept nogil
     # -ENOENT of a call made at `generation`: the key is absent; otherwise the root was another one and is opened again.
     cdef bint is_absent(self, int generation) except -1
 

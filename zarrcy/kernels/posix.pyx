@@ -167,18 +167,21 @@ cdef void close_value(int fd) noexcept nogil:
 
 # ---- the directory
 
-cdef int probe_locks(int root) noexcept nogil:
-    """1 when files in the directory can be locked, 0 when not, -errno when none can be made."""
+cdef int probe_root(int root, bint* locks, bint* counts_links) noexcept nogil:
+    """What the file system can do; -errno when no file can be made in the directory."""
     cdef char name[NAME_NBYTES + 1]
-    cdef int rc = 1
+    cdef stat_result result
+    cdef int rc = 0
     cdef int fd
     snprintf(name, sizeof(name), b".probe.%016llx%s", <unsigned long long>zarrcy_random(), PARTIAL)
     fd = openat(root, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
     if fd < 0:
         return c_error()
-    if flock(fd, LOCK_EX | LOCK_NB) < 0:
-        rc = 0 if means_no_locks(c_errno.errno) else c_error()
+    locks[0] = flock(fd, LOCK_EX | LOCK_NB) == 0
+    if not locks[0] and not means_no_locks(c_errno.errno):
+        rc = c_error()
     unlinkat(root, name, 0)
+    counts_links[0] = fstat(fd, &result) == 0 and result.st_nlink == 0
     c_close(fd)
     return rc
 
@@ -236,7 +239,7 @@ cdef class Directory:
             # The same number, at one instant: other threads are using it.
             zarrcy_move(fd, self.fd)
         self.device, self.inode = result.st_dev, result.st_ino
-        self.stale = self.probed = False
+        self.stale = self.probed = self.counts_links = False
         self.locks = True
         self.generation += 1
         return self.fd
@@ -249,13 +252,18 @@ cdef class Directory:
         return 0
 
     cdef int write_flags(self) noexcept nogil:
-        cdef int answer
         if not self.probed and self.fd >= 0:
-            answer = probe_locks(self.fd)
-            if answer >= 0:
-                self.locks = answer
-                self.probed = True
-        return (DURABLE if self.durable else 0) | (0 if self.locks else UNLOCKED)
+            self.find_out(self.fd)
+        return ((DURABLE if self.durable else 0) | (0 if self.locks else UNLOCKED)
+                | (COUNTS_LINKS if self.counts_links else 0))
+
+    cdef int find_out(self, int root) noexcept nogil:
+        cdef bint locks, counts_links
+        cdef int rc = probe_root(root, &locks, &counts_links)
+        if rc == 0:
+            self.locks, self.counts_links = locks, counts_links
+            self.probed = True
+        return rc
 
     def error(self, int code, key):
         """The exception for an errno at a key, or at the root itself with ``None``."""
@@ -264,15 +272,13 @@ cdef class Directory:
 
     def probe(self):
         """Find out whether the directory can be written to (else raise `zarrcy.StoreError`) and has locks."""
-        cdef int root, answer
+        cdef int root, rc
         self.is_current()
         root = self.open()
         if not self.probed:
-            answer = probe_locks(root)
-            if answer < 0:
-                raise self.error(-answer, None)
-            self.locks = answer
-            self.probed = True
+            rc = self.find_out(root)
+            if rc < 0:
+                raise self.error(-rc, None)
         return self.locks
 
     cdef bint is_absent(self, int generation) except -1:

@@ -63,6 +63,17 @@ static inline void zarrcy_move(int fd, int number) {
   close(fd);
 }
 
+// Renames a file within a directory, where nothing has the new name: 0 or -errno; -ENOSYS where there is no such call.
+static inline int zarrcy_rename_new(int directory, const char* old, const char* new_name) {
+#if defined(__linux__) && defined(SYS_renameat2)
+  enum { NOREPLACE = 1 };  // RENAME_NOREPLACE of linux/fs.h
+  return syscall(SYS_renameat2, directory, old, directory, new_name, NOREPLACE) == 0 ? 0 : -errno;
+#else
+  (void)directory, (void)old, (void)new_name;
+  return -ENOSYS;
+#endif
+}
+
 // fsync as far as the medium; 0 or -errno.
 static inline int zarrcy_sync(int fd) {
 #ifdef F_FULLFSYNC

@@ -9,6 +9,7 @@ cdef extern from "posix_compat.h" nogil:
         mode_t st_mode
         dev_t st_dev
         ino_t st_ino
+        uint64_t st_nlink
         int64_t st_size
     cdef struct FilePiece "iovec":
         void* data "iov_base"
@@ -36,6 +37,7 @@ cdef extern from "posix_compat.h" nogil:
     ssize_t write(int fd, const void* data, size_t nbytes)
     int zarrcy_openat2(int root, const char* path, int flags)
     void zarrcy_move(int fd, int number)
+    int zarrcy_rename_new(int directory, const char* old, const char* new)
     int zarrcy_sync(int fd)
     int zarrcy_sync_all(int fd)
     int64_t zarrcy_now_ns()

@@ -4,23 +4,38 @@ Every function returns 0 (or a file descriptor) on success and ``-errno`` on fai
 paths.
 
 The protocol of a write. The temporary file of a key (a sibling with a name that depends on the key alone) is its
-lock: whoever holds ``flock`` on it, after checking that the name still points at it, is the only one who may rename
-it over the value or delete the value. Renaming or unlinking it releases the lock. A crashed writer leaves a temporary
-file without a lock, which the next writer of the key takes over. Readers never lock: a rename shows them the old
-value or the new one.
+lock: whoever made it and holds ``flock`` on it, after checking that it still has the name, is the only one who may
+rename it over the value or delete the value. Renaming or unlinking it releases the lock. A crashed writer leaves a
+temporary file without a lock, which the next writer of the key unlinks, holding its lock, before it makes its own.
+Readers never lock: a rename shows them the old value or the new one.
+
+That nobody holds the lock with a file of another writer makes the check cheap: a file that nobody but its maker may
+rename has the name for as long as it has a link.
 """
 from libc.stdint cimport int64_t
+from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
+
+# The directory of the last key, kept open for the next one. It may be moved or removed meanwhile: values written into it
+# were then written before that; nothing can be made in one that was removed, which is noticed. Begin with fd -1.
+cdef struct Folder:
+    int fd
+    int news          # of the last value that was replaced: whether there was none (NO_NEWS …)
+    char path[MAX_KEY_NBYTES + 1]
 
 cdef struct KeyLock:
     int directory     # the directory that holds the value, open
+    Folder* folder    # whose descriptor that is, or NULL: the lock's own
     int fd            # the temporary file, open for writing and locked
     int flags
     int mode          # permission bits of the temporary file
     char name[256]    # of the value, in that directory
     char temporary[272]
 
-# Takes the lock of a key; makes missing parent directories. Waits up to timeout_ms; then -ETIMEDOUT.
-cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyLock* lock) noexcept nogil
+# Takes the lock of a key; makes missing parent directories. Waits up to timeout_ms; then -ETIMEDOUT. folder may be NULL;
+# it must outlive the lock.
+cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Folder* folder,
+                  KeyLock* lock) noexcept nogil
+cdef void close_folder(Folder* folder) noexcept nogil
 # Writes the value and gives the lock back, whether it succeeds or not. On failure the old value stands; only when the
 # fsync of the directory fails, after the rename, the new one does.
 cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil

@@ -5,12 +5,12 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strcmp, strlen, strrchr
 
 from zarrcy.kernels.posix cimport (
-    DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, c_error, means_no_locks, open_folder)
+    COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, c_error, means_no_locks, open_folder)
 from zarrcy.kernels.posix_compat cimport (
     AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY,
     O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, c_close, fchmod, fcntl, flock, fstat, fstatat, mkdirat,
     openat, renameat, stat_result, unlinkat, write, zarrcy_now_ns, zarrcy_random, zarrcy_remember, zarrcy_remembers,
-    zarrcy_sleep, zarrcy_sync,
+    zarrcy_rename_new, zarrcy_sleep, zarrcy_sync,
 )
 
 cdef enum:
@@ -20,6 +20,10 @@ cdef enum:
     # What try_lock answers, beside 0 and -errno.
     MOVED = 1                   # the file is not the lock any more: try again at once
     BUSY = 2                    # another writer holds it
+    # What Folder.news says.
+    NO_NEWS = 0
+    IS_NEW = 1                  # the last value replaced none
+    CANNOT_TELL = 2             # the file system has no rename that refuses to replace
 
 
 cdef uint64_t hash_name(const char* name) noexcept nogil:
@@ -115,38 +119,46 @@ cdef bint is_removed(int root) noexcept nogil:
     return fstatat(root, b"..", &result, 0) < 0 and c_errno.errno == c_errno.ENOENT
 
 
-cdef int check_name(KeyLock* lock, stat_result* mine) noexcept nogil:
+cdef int check_name(KeyLock* lock, const stat_result* mine) noexcept nogil:
     """MOVED when the locked file does not have the name any more."""
     cdef stat_result named
-    if fstat(lock.fd, mine) < 0:
-        return c_error()
     if fstatat(lock.directory, lock.temporary, &named, AT_SYMLINK_NOFOLLOW) < 0:
         return MOVED if c_errno.errno == c_errno.ENOENT else c_error()
     return 0 if mine.st_dev == named.st_dev and mine.st_ino == named.st_ino else MOVED
 
 
-cdef int check_lock(KeyLock* lock) noexcept nogil:
-    """Whether the locked file is still the one with the name, and not what a crashed writer left."""
+cdef int check_lock(KeyLock* lock, bint is_own) noexcept nogil:
+    """Whether the locked file still has the name; the file of another writer, who crashed, is taken away."""
     cdef stat_result mine
-    cdef int rc = check_name(lock, &mine)
+    cdef int rc = 0
+    if fstat(lock.fd, &mine) < 0:
+        return c_error()
+    if not is_own or not lock.flags & COUNTS_LINKS:
+        rc = check_name(lock, &mine)
+    elif mine.st_nlink == 0:
+        rc = MOVED
     if rc != 0:
         return rc
-    if not S_ISREG(mine.st_mode):
-        return -c_errno.EEXIST
-    if mine.st_size > 0:
-        # A writer crashed. A new file has the mode and owner that a new value should have.
+    if not is_own:
+        if not S_ISREG(mine.st_mode):
+            return -c_errno.EEXIST
         return c_error() if unlinkat(lock.directory, lock.temporary, 0) < 0 else MOVED
     lock.mode = mine.st_mode & 0o777
     return 0
 
 
 cdef int try_lock(KeyLock* lock) noexcept nogil:
-    cdef int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
+    cdef int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
+    cdef bint is_own = True
     cdef int rc
     if lock.flags & UNLOCKED:
         name_temporary(lock)
-        flags |= O_EXCL
-    lock.fd = openat(lock.directory, lock.temporary, flags, 0o666)
+    lock.fd = openat(lock.directory, lock.temporary, flags | O_CREAT | O_EXCL, 0o666)
+    if lock.fd < 0 and c_errno.errno == c_errno.EEXIST and not lock.flags & UNLOCKED:
+        is_own = False
+        lock.fd = openat(lock.directory, lock.temporary, flags)
+        if lock.fd < 0 and c_errno.errno == c_errno.ENOENT:
+            return MOVED
     if lock.fd < 0:
         return MOVED if c_errno.errno in (c_errno.EINTR, c_errno.EEXIST) else c_error()
     # A file of one writer alone is locked too, so that whoever collects crashed writers' files sees that it lives.
@@ -160,14 +172,46 @@ cdef int try_lock(KeyLock* lock) noexcept nogil:
         elif lock.flags & UNLOCKED and means_no_locks(-rc):
             rc = 0
     if rc == 0:
-        rc = check_lock(lock)
+        rc = check_lock(lock, is_own)
     if rc != 0:
         c_close(lock.fd)
         lock.fd = -1
     return rc
 
 
-cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyLock* lock) noexcept nogil:
+cdef void close_folder(Folder* folder) noexcept nogil:
+    if folder.fd >= 0:
+        c_close(folder.fd)
+    folder.fd = -1
+
+
+cdef void close_directory(KeyLock* lock) noexcept nogil:
+    if lock.folder is NULL:
+        c_close(lock.directory)
+
+
+cdef int reach_parent(int root, char* parent, bint again, bint* is_new, KeyLock* lock) noexcept nogil:
+    """Opens the directory of a key, unless it is the one that is open; again: what is open was removed."""
+    cdef Folder* folder = lock.folder
+    if folder is not NULL and folder.fd >= 0 and not again and strcmp(folder.path, parent) == 0:
+        lock.directory = folder.fd
+        return 0
+    if folder is not NULL:
+        close_folder(folder)
+    elif again:
+        c_close(lock.directory)
+    lock.directory = open_parent(root, parent, lock.flags, is_new)
+    if lock.directory < 0:
+        return lock.directory
+    if folder is not NULL:
+        folder.fd = lock.directory
+        folder.news = NO_NEWS
+        memcpy(folder.path, parent, strlen(parent) + 1)
+    return 0
+
+
+cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Folder* folder,
+                  KeyLock* lock) noexcept nogil:
     cdef char parent[MAX_KEY_NBYTES + 1]
     cdef int64_t deadline = 0
     cdef int64_t delay = FIRST_DELAY_NS
@@ -177,10 +221,11 @@ cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyL
     if rc < 0:
         return rc
     lock.flags = flags
+    lock.folder = folder
     name_temporary(lock)
-    lock.directory = open_parent(root, parent, flags, &is_new)
-    if lock.directory < 0:
-        return lock.directory
+    rc = reach_parent(root, parent, False, &is_new, lock)
+    if rc < 0:
+        return rc
     while True:
         rc = try_lock(lock)
         if rc == BUSY:
@@ -191,10 +236,9 @@ cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyL
         if rc == -c_errno.ENOENT and parent[0] != 0 and attempt < MAX_PARENT_ATTEMPTS:
             # The directory was removed since it was opened.
             attempt += 1
-            c_close(lock.directory)
-            lock.directory = open_parent(root, parent, flags, &is_new)
-            if lock.directory < 0:
-                return lock.directory
+            rc = reach_parent(root, parent, True, &is_new, lock)
+            if rc < 0:
+                return rc
             continue
         if rc == BUSY:
             zarrcy_sleep(delay)
@@ -207,7 +251,7 @@ cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, KeyL
             unlinkat(lock.directory, lock.temporary, 0)
             c_close(lock.fd)
     if rc < 0:
-        c_close(lock.directory)
+        close_directory(lock)
     return rc
 
 
@@ -218,7 +262,7 @@ cdef void unlock_key(KeyLock* lock) noexcept nogil:
 
 cdef void abandon_key(KeyLock* lock) noexcept nogil:
     c_close(lock.fd)
-    c_close(lock.directory)
+    close_directory(lock)
 
 
 # ---- writing
@@ -283,7 +327,11 @@ cdef int keep_mode(KeyLock* lock) noexcept nogil:
     cdef stat_result old
     cdef int mode
     if fstatat(lock.directory, lock.name, &old, AT_SYMLINK_NOFOLLOW) < 0:
-        return 0 if c_errno.errno == c_errno.ENOENT else c_error()
+        if c_errno.errno != c_errno.ENOENT:
+            return c_error()
+        if lock.folder is not NULL and lock.folder.news == NO_NEWS:
+            lock.folder.news = IS_NEW
+        return 0
     if not S_ISREG(old.st_mode):
         return 0
     mode = old.st_mode & 0o777
@@ -293,14 +341,31 @@ cdef int keep_mode(KeyLock* lock) noexcept nogil:
     return 0
 
 
-cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil:
-    cdef int rc = write_whole(lock.fd, data, nbytes)
-    if rc == 0:
-        rc = keep_mode(lock)
+cdef int rename_over(KeyLock* lock) noexcept nogil:
+    """Gives the temporary file the name of the value, and the permission bits of the one that it replaces.
+
+    Where the last value of the directory was a new one, this one is taken for new as well: a rename that refuses to
+    replace saves the look at the old value.
+    """
+    cdef Folder* folder = lock.folder
+    cdef int rc
+    if folder is not NULL and folder.news == IS_NEW and not lock.flags & DURABLE:
+        rc = zarrcy_rename_new(lock.directory, lock.temporary, lock.name)
+        if rc == 0:
+            return 0
+        folder.news = NO_NEWS if rc == -c_errno.EEXIST else CANNOT_TELL
+    rc = keep_mode(lock)
     if rc == 0 and lock.flags & DURABLE:
         rc = zarrcy_sync(lock.fd)
     if rc == 0 and renameat(lock.directory, lock.temporary, lock.directory, lock.name) < 0:
         rc = c_error()
+    return rc
+
+
+cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil:
+    cdef int rc = write_whole(lock.fd, data, nbytes)
+    if rc == 0:
+        rc = rename_over(lock)
     if rc < 0:
         unlinkat(lock.directory, lock.temporary, 0)
     elif lock.flags & DURABLE:
@@ -361,7 +426,9 @@ cdef int collect_temporary(int directory, const char* name) noexcept nogil:
     if lock.fd < 0:
         rc = c_error()
     else:
-        rc = c_error() if flock(lock.fd, LOCK_EX | LOCK_NB) < 0 else check_name(&lock, &mine)
+        rc = c_error() if flock(lock.fd, LOCK_EX | LOCK_NB) < 0 or fstat(lock.fd, &mine) < 0 else 0
+        if rc == 0:
+            rc = check_name(&lock, &mine)
         if rc == 0 and unlinkat(directory, name, 0) < 0:
             rc = c_error()
         c_close(lock.fd)

@@ -155,7 +155,7 @@ cdef class Files:
             flags = self.directory.write_flags() | (UNLOCKED if alone else 0) | (0 if parents else NO_PARENTS)
             slice_ms = min(left_ms, 200)  # between the slices Ctrl-C is heard
             with nogil:
-                rc = lock_key(root, name, flags, slice_ms, &held.lock)
+                rc = lock_key(root, name, flags, slice_ms, NULL, &held.lock)
             if rc == 0:
                 held.directory, held.key, held.process = self.directory, key, getpid()
                 return held
