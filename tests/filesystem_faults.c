@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { FAIL = 1, KILL = 2, ALWAYS = 3, CUT = 4, RECORD = 5, STEAL = 6 };
@@ -100,6 +101,15 @@ ssize_t write(int fd, const void *data, size_t nbytes) {
   if (strikes("write")) return -1;
   if (mode == CUT && nbytes > 1) nbytes /= 2;
   ssize_t n = real(fd, data, nbytes);
+  if (n > 0) record("write", fd, NULL, 0, NULL);
+  return n;
+}
+
+ssize_t writev(int fd, const struct iovec *pieces, int n_pieces) {
+  REAL(ssize_t, "writev", int, const struct iovec *, int);
+  if (strikes("write")) return -1;
+  struct iovec half = {pieces[0].iov_base, (pieces[0].iov_len + 1) / 2};
+  ssize_t n = mode == CUT ? real(fd, &half, 1) : real(fd, pieces, n_pieces);
   if (n > 0) record("write", fd, NULL, 0, NULL);
   return n;
 }

@@ -205,14 +205,16 @@ def steal(root):
 # ---- arrays, whose writer keeps the directory of the last chunk open
 
 N_CHUNKS = 3
+SIDE = 2048  # a row of a chunk is long enough to be written from where it lies
 
 
 def open_chunks(root, old, durable):
-    """An array of chunks in one directory, filled with 1 or absent."""
+    """An array of raw chunks of two rows in one directory, filled with 1 or absent."""
     shutil.rmtree(root)
-    array = zarrcy.create_array(
-        FilesystemStore(root, durable=durable), shape=N_CHUNKS * 1000, chunks=1000, dtype="u2", fill_value=0
-    )
+    store = FilesystemStore(root, durable=durable)
+    shape = (2, N_CHUNKS * SIDE)
+    raw = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    array = zarrcy.create_array(store, shape=shape, chunks=(2, SIDE), dtype="u2", fill_value=0, codecs=raw)
     if old:
         array[:] = 1
     return array
@@ -222,9 +224,9 @@ def check_chunks(root, allowed):
     """Each chunk is whole and one of those allowed; the next write finds nothing in its way."""
     array = zarrcy.open_array(root)
     for i in range(N_CHUNKS):
-        found = np.unique(array[i * 1000 : (i + 1) * 1000]).tolist()
+        found = np.unique(array[:, i * SIDE : (i + 1) * SIDE]).tolist()
         assert found in [[value] for value in allowed], found
-    assert set(FilesystemStore(root).list_prefix()) <= {"zarr.json", *(f"c/{i}" for i in range(N_CHUNKS))}
+    assert set(FilesystemStore(root).list_prefix()) <= {"zarr.json", *(f"c/0/{i}" for i in range(N_CHUNKS))}
     array[:] = 3
     FilesystemStore(root).repair()
     assert temporaries(root) == []

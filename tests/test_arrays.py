@@ -123,6 +123,28 @@ def test_values_of_any_layout_are_written(items: Any) -> None:
     assert (array[...] == MODEL).all()
 
 
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (2, 1, 0)])
+@pytest.mark.parametrize("chunks", [(2, 3, 1024), (1, 6, 1024), (2, 2, 2048), (4, 1, 512)])
+def test_long_rows_of_raw_chunks_are_written_from_where_they_lie(
+    tmp_path: Path, axes: tuple[int, ...], order: tuple[int, ...], chunks: tuple[int, ...]
+) -> None:
+    """Raw chunks whose rows are 2 KiB and longer, or are not, out of buffers of any layout."""
+    raw = [
+        {"name": "transpose", "configuration": {"order": order}},
+        {"name": "bytes", "configuration": {"endian": "little"}},
+    ]
+    values = np.random.default_rng(5).integers(0, 2**16, (4, 6, 2048), "u2")
+    values[:2, :, :1024] = 7  # some chunks that are empty, and some whose first rows are
+    array = zarrcy.create_array(tmp_path / "a", shape=values.shape, chunks=chunks, dtype="u2", fill_value=7, codecs=raw)
+    array[...] = values.transpose(axes).copy().transpose(np.argsort(axes))
+    assert (array[...] == values).all()
+    array[:, ::-1] = values
+    assert (array[...] == values[:, ::-1]).all()
+    array[...] = 7
+    assert array.nchunks_initialized == 0
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -7,12 +7,14 @@ from zarrcy.codecs.pipeline cimport WHOLLY, CodecPipeline, Touch
 from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, close_value, open_value
+from zarrcy.kernels.posix_compat cimport FilePiece
 from zarrcy.kernels.posix_locks cimport (
-    Folder, KeyLock, close_folder, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
+    Folder, KeyLock, close_folder, delete_value, lock_key, remove_empty_parents, replace_by_pieces, replace_value,
+    unlock_key)
 from zarrcy.transfer_call cimport (
     FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception)
 from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value, open_root
-from zarrcy.transfer_merge cimport encode_merged, encode_whole
+from zarrcy.transfer_merge cimport encode_merged, encode_whole, find_rows
 
 from zarrcy.stores.store import warn_unguarded
 
@@ -70,12 +72,16 @@ cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Folder
     cdef Place place
     cdef KeyLock lock
     cdef Bytes value = Bytes(NULL, 0)
-    cdef Touch touch
+    cdef Touch touch = WHOLLY
+    cdef FilePiece* pieces = NULL
+    cdef int64_t n_pieces
     cdef bint is_empty = False
     cdef int status, code
     (<Plan>call.plan).find_place(number, &place)
     format_key(call, place.value, key)
-    status = encode_whole(call, &place, &value, &touch, &is_empty, worker)
+    status = find_rows(call, pipeline, &place, &pieces, &n_pieces, &is_empty, worker)
+    if status == FINE and n_pieces == 0:
+        status = encode_whole(call, &place, &value, &touch, &is_empty, worker)
     if status != FINE:
         return status
     if is_empty:
@@ -91,6 +97,8 @@ cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Folder
     if is_empty:
         code = delete_value(&lock)
         remove_empty_parents(call.root, key)
+    elif n_pieces:
+        code = replace_by_pieces(&lock, pieces, n_pieces)
     else:
         code = replace_value(&lock, value.data, value.nbytes)
     return record(call, STORE_FAILED, &place, DONE, -code, NULL) if code else FINE

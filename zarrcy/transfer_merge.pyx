@@ -7,12 +7,16 @@ from libc.string cimport memset
 
 from zarrcy.codecs.codec cimport DONE, NO_MEMORY, Bytes, Failure, Outcome, fail
 from zarrcy.codecs.pipeline cimport (
-    ABSENT, PARTLY, SLOT_DENSE, SLOT_TOUCHED, TO_EDGE, UNTOUCHED, WHOLLY, CodecPipeline, Touch, Update)
-from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items
+    ABSENT, PARTLY, SLOT_DENSE, SLOT_PIECES, SLOT_TOUCHED, TO_EDGE, UNTOUCHED, WHOLLY, CodecPipeline, Touch, Update)
+from zarrcy.kernels.copy cimport MAX_NDIM, Loop, all_items_are, copy_items
 from zarrcy.kernels.plan cimport Cell, Piece, Place, Plan
 from zarrcy.kernels.pool cimport Worker, worker_scratch
+from zarrcy.kernels.posix_compat cimport FilePiece
 from zarrcy.transfer_call cimport CODEC_FAILED, FINE, Call, loops_of, record
 from zarrcy.transfer_cells cimport entry_of, open_shard
+
+cdef enum:
+    PIECE_NBYTES = 2048   # of a row that costs less as a piece of its own than gathered into a buffer first
 
 
 cdef int64_t valid_extent(Call* call, CodecPipeline pipeline, int axis, int64_t index) noexcept nogil:
@@ -48,6 +52,55 @@ cdef Touch covers(Call* call, Plan plan, CodecPipeline pipeline, const Place* pl
             origin[0] += (covered - 1) * call.strides[axis]
             strides[axis] = -strides[axis]
     return touch
+
+
+cdef int64_t row_nbytes(CodecPipeline pipeline, const int64_t* strides) noexcept nogil:
+    """How many bytes of a raw chunk lie together in the buffer as well, which has these strides."""
+    cdef int64_t nbytes = pipeline.itemsize
+    cdef int axis = 0
+    while axis < pipeline.ndim:
+        # An axis of the chunk that goes on where the row ends, in both.
+        if pipeline.strides[axis] == nbytes and strides[axis] == nbytes and pipeline.shape[axis] > 1:
+            nbytes *= pipeline.shape[axis]
+            axis = 0
+        else:
+            axis += 1
+    return nbytes
+
+
+cdef int find_rows(Call* call, CodecPipeline pipeline, const Place* place, FilePiece** pieces, int64_t* n_pieces,
+                   bint* is_empty, Worker* worker) noexcept nogil:
+    cdef char* origin
+    cdef int64_t strides[MAX_NDIM]
+    cdef int64_t extents[MAX_NDIM]
+    cdef int64_t i, offset, rest, nbytes
+    cdef int axis
+    n_pieces[0] = 0
+    is_empty[0] = False
+    if pipeline.inner is not None or pipeline.n_steps or pipeline.word:
+        return FINE
+    if covers(call, <Plan>call.plan, pipeline, place, &origin, strides, extents) != WHOLLY:
+        return FINE
+    nbytes = row_nbytes(pipeline, strides)
+    if nbytes < PIECE_NBYTES or nbytes == pipeline.nbytes:
+        return FINE
+    pieces[0] = <FilePiece*>worker_scratch(worker, SLOT_PIECES, pipeline.nbytes // nbytes * sizeof(FilePiece))
+    if pieces[0] is NULL:
+        return record(call, CODEC_FAILED, place, NO_MEMORY, 0, NULL)
+    n_pieces[0] = pipeline.nbytes // nbytes
+    is_empty[0] = not pipeline.keeps_empty
+    for i in range(n_pieces[0]):
+        # From the place of the row in the chunk to its place in the buffer.
+        offset = 0
+        rest = i * nbytes
+        for axis in range(pipeline.ndim):
+            if pipeline.strides[axis] >= nbytes:
+                offset += rest // pipeline.strides[axis] % pipeline.shape[axis] * strides[axis]
+        pieces[0][i].data = origin + offset
+        pieces[0][i].nbytes = nbytes
+        is_empty[0] = is_empty[0] and all_items_are(origin + offset, pipeline.stored_fill_item,
+                                                    nbytes // pipeline.itemsize, pipeline.itemsize)
+    return FINE
 
 
 cdef int encode_whole(Call* call, Place* place, Bytes* value, Touch* touch, bint* is_empty,

@@ -24,6 +24,7 @@ cdef enum Slot:
     SLOT_POINTS = 40    # byte offsets of points
     SLOT_TOUCHED = 41   # what a write touches of a shard
     SLOT_NEEDED = 42    # what a read needs of a chunk
+    SLOT_PIECES = 43    # where the rows of a raw chunk lie
 
 cdef enum Touch:
     UNTOUCHED = 0

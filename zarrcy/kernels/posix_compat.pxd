@@ -35,6 +35,7 @@ cdef extern from "posix_compat.h" nogil:
     ssize_t pread(int fd, void* into, size_t nbytes, int64_t offset)
     ssize_t preadv(int fd, const FilePiece* pieces, int n, int64_t offset)
     ssize_t write(int fd, const void* data, size_t nbytes)
+    ssize_t writev(int fd, const FilePiece* pieces, int n)
     int zarrcy_openat2(int root, const char* path, int flags)
     void zarrcy_move(int fd, int number)
     int zarrcy_rename_new(int directory, const char* old, const char* new)

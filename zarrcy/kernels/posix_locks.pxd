@@ -14,9 +14,10 @@ rename has the name for as long as it has a link.
 """
 from libc.stdint cimport int64_t
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
+from zarrcy.kernels.posix_compat cimport FilePiece
 
-# The directory of the last key, kept open for the next one. It may be moved or removed meanwhile: values written into it
-# were then written before that; nothing can be made in one that was removed, which is noticed. Begin with fd -1.
+# The directory of the last key, kept open for the next one. It may be moved or removed meanwhile: values written into
+# it were then written before that; nothing can be made in one that was removed, which is noticed. Begin with fd -1.
 cdef struct Folder:
     int fd
     int news          # of the last value that was replaced: whether there was none (NO_NEWS …)
@@ -39,6 +40,8 @@ cdef void close_folder(Folder* folder) noexcept nogil
 # Writes the value and gives the lock back, whether it succeeds or not. On failure the old value stands; only when the
 # fsync of the directory fails, after the rename, the new one does.
 cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil
+# The same for a value in pieces; changes their table.
+cdef int replace_by_pieces(KeyLock* lock, FilePiece* pieces, int64_t n_pieces) noexcept nogil
 # Deletes the value (an absent one is fine) and gives the lock back.
 cdef int delete_value(KeyLock* lock) noexcept nogil
 # Gives the lock back, nothing changed.

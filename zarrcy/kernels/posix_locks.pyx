@@ -5,15 +5,17 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strcmp, strlen, strrchr
 
 from zarrcy.kernels.posix cimport (
-    COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, c_error, means_no_locks, open_folder)
+    COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, c_error, means_no_locks,
+    open_folder)
 from zarrcy.kernels.posix_compat cimport (
     AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY,
-    O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, c_close, fchmod, fcntl, flock, fstat, fstatat, mkdirat,
-    openat, renameat, stat_result, unlinkat, write, zarrcy_now_ns, zarrcy_random, zarrcy_remember, zarrcy_remembers,
-    zarrcy_rename_new, zarrcy_sleep, zarrcy_sync,
+    O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, FilePiece, c_close, fchmod, fcntl, flock, fstat, fstatat,
+    mkdirat, openat, renameat, stat_result, unlinkat, write, writev, zarrcy_now_ns, zarrcy_random, zarrcy_remember,
+    zarrcy_remembers, zarrcy_rename_new, zarrcy_sleep, zarrcy_sync,
 )
 
 cdef enum:
+    MAX_PIECES = 1024           # at most so many in one call (IOV_MAX)
     MAX_PARENT_ATTEMPTS = 1000  # how often parents are made again that others remove
     FIRST_DELAY_NS = 50_000
     LAST_DELAY_NS = 2_000_000
@@ -362,8 +364,34 @@ cdef int rename_over(KeyLock* lock) noexcept nogil:
     return rc
 
 
+cdef int write_pieces(int fd, FilePiece* pieces, int64_t n_pieces) noexcept nogil:
+    cdef int64_t i = 0
+    cdef ssize_t n
+    while i < n_pieces:
+        n = writev(fd, pieces + i, min(n_pieces - i, MAX_PIECES))
+        if n < 0 and c_errno.errno == c_errno.EINTR:
+            continue
+        if n <= 0:
+            return c_error() if n < 0 else -c_errno.EIO
+        while i < n_pieces and <size_t>n >= pieces[i].nbytes:
+            n -= pieces[i].nbytes
+            i += 1
+        if n > 0:
+            pieces[i].data = <char*>pieces[i].data + n
+            pieces[i].nbytes -= n
+    return 0
+
+
 cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil:
-    cdef int rc = write_whole(lock.fd, data, nbytes)
+    return finish(lock, write_whole(lock.fd, data, nbytes))
+
+
+cdef int replace_by_pieces(KeyLock* lock, FilePiece* pieces, int64_t n_pieces) noexcept nogil:
+    return finish(lock, write_pieces(lock.fd, pieces, n_pieces))
+
+
+cdef int finish(KeyLock* lock, int rc) noexcept nogil:
+    """Puts the temporary file, written with this outcome, in the place of the value."""
     if rc == 0:
         rc = rename_over(lock)
     if rc < 0:
