@@ -123,6 +123,58 @@ def test_values_of_any_layout_are_written(items: Any) -> None:
     assert (array[...] == MODEL).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"shards": 4}, {"shards": 8}])
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [0, 1, 2, 2],
+        [1, 0, 3, 2],
+        [0, 1, 3, 3],
+        [0, 2, 4, 6],
+        [0, 1, 2, 3],
+        [4, 5, 6, 6],
+        [3, 2, 1, 0],
+        [0, 0, 1, 1],
+        [5, 6, 2],
+    ],
+)
+def test_index_arrays_that_are_even_in_some_chunks_write_and_read_like_numpy(options: Any, positions: Any) -> None:
+    model = np.arange(100, 112)
+    array = zarrcy.array(model, chunks=2, **options)
+    values = np.arange(len(positions)) * 7
+    array.oindex[positions] = values
+    model[positions] = values
+    assert (array[...] == model).all()
+    assert (array.oindex[positions] == model[positions]).all()
+
+
+@pytest.mark.parametrize("shards", [None, (8, 4, 16)])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_many_points_are_read_and_written_like_numpy(shards: Any, is_sorted: bool) -> None:
+    """Enough chunks for more than one digit of the radix sort, and points that repeat."""
+    random = np.random.default_rng(11)
+    model = random.integers(0, 1000, (64, 64, 64))
+    store = CountingStore()
+    array = zarrcy.create_array(store, shape=model.shape, chunks=(2, 4, 4), shards=shards, dtype=model.dtype)
+    array[...] = model
+    store.reads.clear()
+    flat = random.integers(0, model.size, 5000)
+    points = np.unravel_index(np.sort(flat) if is_sorted else flat, model.shape)
+    assert (array.vindex[points] == model[points]).all()
+    if shards is None:
+        assert set(store.reads.values()) == {1}
+    array.vindex[points] = np.arange(5000)
+    model[points] = np.arange(5000)
+    assert (array[...] == model).all()
+
+
+def test_points_of_a_grid_of_more_chunks_than_an_integer_counts() -> None:
+    array = zarrcy.create(shape=(2**62, 2**62), chunks=(1, 1), dtype="u1", fill_value=5)
+    points = [2**61, 3, 2**61, 7], [0, 2**60, 0, 1]
+    array.vindex[points] = [1, 2, 3, 4]
+    assert array.vindex[points].tolist() == [3, 2, 3, 4]
+
+
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (2, 1, 0)])
 @pytest.mark.parametrize("chunks", [(2, 3, 1024), (1, 6, 1024), (2, 2, 2048), (4, 1, 512)])

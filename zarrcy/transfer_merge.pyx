@@ -24,6 +24,15 @@ cdef int64_t valid_extent(Call* call, CodecPipeline pipeline, int axis, int64_t 
     return min(pipeline.shape[axis], call.extents[axis] - index * pipeline.shape[axis])
 
 
+cdef bint is_even(const Piece* pieces, int64_t n) noexcept nogil:
+    """Whether the items of all these pieces are evenly spaced. Positions may be so in one chunk and not in the next."""
+    cdef int64_t i
+    for i in range(n):
+        if pieces[i].items is not NULL or pieces[i].step != pieces[0].step:
+            return False
+    return True
+
+
 cdef Touch covers(Call* call, Plan plan, CodecPipeline pipeline, const Place* place, char** origin, int64_t* strides,
                   int64_t* extents) noexcept nogil:
     """How much of a stored chunk the buffer holds; unless that is PARTLY, where its first item is, and how it lies."""
@@ -40,7 +49,7 @@ cdef Touch covers(Call* call, Plan plan, CodecPipeline pipeline, const Place* pl
         last = first + place.count[axis] - 1
         extents[axis] = valid_extent(call, pipeline, axis, place.value[axis])
         covered = last.out + last.count - first.out
-        if first.items is not NULL or covered != extents[axis]:
+        if covered != extents[axis] or not is_even(first, place.count[axis]):
             return PARTLY
         if covered != 1 and first.step != 1 and first.step != -1:
             return PARTLY

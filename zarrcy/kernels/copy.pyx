@@ -29,6 +29,27 @@ cdef extern from *:
         default: ZARRCY_STRIDED((size_t)itemsize);
       }
     }
+    /* The same with positions on one side, or on both. */
+    #define ZARRCY_PICK(N) \
+      if (!dst_positions) \
+        for (int64_t i = 0; i < count; ++i, dst += dst_stride) memcpy(dst, src + src_positions[i] * src_stride, N); \
+      else if (!src_positions) \
+        for (int64_t i = 0; i < count; ++i, src += src_stride) memcpy(dst + dst_positions[i] * dst_stride, src, N); \
+      else \
+        for (int64_t i = 0; i < count; ++i) \
+          memcpy(dst + dst_positions[i] * dst_stride, src + src_positions[i] * src_stride, N)
+    static inline void zarrcy_copy_picked(char* dst, int64_t dst_stride, const int64_t* dst_positions,
+                                          const char* src, int64_t src_stride, const int64_t* src_positions,
+                                          int64_t count, int64_t itemsize) {
+      switch (itemsize) {
+        case 1: ZARRCY_PICK(1); break;
+        case 2: ZARRCY_PICK(2); break;
+        case 4: ZARRCY_PICK(4); break;
+        case 8: ZARRCY_PICK(8); break;
+        case 16: ZARRCY_PICK(16); break;
+        default: ZARRCY_PICK((size_t)itemsize);
+      }
+    }
     static inline void zarrcy_swap_item(char* dst, const char* src, int64_t itemsize, int word) {
       for (int64_t i = 0; i < itemsize; i += word) {
         if (word == 2) { uint16_t v; memcpy(&v, src + i, 2); v = __builtin_bswap16(v); memcpy(dst + i, &v, 2); }
@@ -52,6 +73,9 @@ cdef extern from *:
     """
     void copy_strided "zarrcy_copy_strided"(char* dst, int64_t dst_stride, const char* src, int64_t src_stride,
                                             int64_t count, int64_t itemsize) noexcept nogil
+    void copy_picked "zarrcy_copy_picked"(char* dst, int64_t dst_stride, const int64_t* dst_positions,
+                                          const char* src, int64_t src_stride, const int64_t* src_positions,
+                                          int64_t count, int64_t itemsize) noexcept nogil
     void swap_item "zarrcy_swap_item"(char* dst, const char* src, int64_t itemsize, int word) noexcept nogil
     void swap_strided "zarrcy_swap_strided"(char* dst, int64_t dst_stride, const char* src, int64_t src_stride,
                                             int64_t count, int64_t itemsize, int word) noexcept nogil
@@ -102,14 +126,14 @@ cdef int arrange(char** dst, const char** src, Loop* loops, int n_loops) noexcep
 
 cdef void copy_innermost(char* dst, const char* src, Loop* loop, int64_t itemsize, int word) noexcept nogil:
     cdef int64_t i, dst_offset, src_offset
-    if has_table(loop):
+    if has_table(loop) and word:
         for i in range(loop.count):
             dst_offset = offset_of(i, loop.dst_stride, loop.dst_positions)
             src_offset = offset_of(i, loop.src_stride, loop.src_positions)
-            if word:
-                swap_item(dst + dst_offset, src + src_offset, itemsize, word)
-            else:
-                memcpy(dst + dst_offset, src + src_offset, itemsize)
+            swap_item(dst + dst_offset, src + src_offset, itemsize, word)
+    elif has_table(loop):
+        copy_picked(dst, loop.dst_stride, loop.dst_positions, src, loop.src_stride, loop.src_positions, loop.count,
+                    itemsize)
     elif word:
         swap_strided(dst, loop.dst_stride, src, loop.src_stride, loop.count, itemsize, word)
     else:

@@ -32,8 +32,8 @@ cdef struct KeyLock:
     char name[256]    # of the value, in that directory
     char temporary[272]
 
-# Takes the lock of a key; makes missing parent directories. Waits up to timeout_ms; then -ETIMEDOUT. folder may be NULL;
-# it must outlive the lock.
+# Takes the lock of a key; makes missing parent directories. Waits up to timeout_ms; then -ETIMEDOUT. folder may be
+# NULL; it must outlive the lock.
 cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Folder* folder,
                   KeyLock* lock) noexcept nogil
 cdef void close_folder(Folder* folder) noexcept nogil
