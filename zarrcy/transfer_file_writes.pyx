@@ -6,11 +6,10 @@ from zarrcy.codecs.codec cimport DONE, Bytes
 from zarrcy.codecs.pipeline cimport WHOLLY, CodecPipeline, Touch
 from zarrcy.kernels.plan cimport Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
-from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, close_value, open_value
+from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, Folder, close_folder, close_value, open_value
 from zarrcy.kernels.posix_compat cimport FilePiece
 from zarrcy.kernels.posix_locks cimport (
-    Folder, KeyLock, close_folder, delete_value, lock_key, remove_empty_parents, replace_by_pieces, replace_value,
-    unlock_key)
+    KeyLock, delete_value, lock_key, remove_empty_parents, replace_by_pieces, replace_value, unlock_key)
 from zarrcy.transfer_call cimport (
     FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception)
 from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value, open_root

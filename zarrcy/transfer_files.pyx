@@ -8,7 +8,8 @@ from zarrcy.codecs.pipeline cimport SLOT_VALUE, CodecPipeline
 from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
 from zarrcy.kernels.posix cimport (
-    MAX_KEY_NBYTES, Directory, close_value, open_value, read_part, read_value, value_nbytes)
+    MAX_KEY_NBYTES, Directory, Folder, close_folder, close_value, open_value, open_value_near, read_part, read_value,
+    value_nbytes)
 from zarrcy.shard_indexes cimport FileVersion, file_version, keep_index, kept_index
 from zarrcy.transfer_call cimport (
     CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, too_large)
@@ -57,18 +58,23 @@ cdef int open_directory(Call* call, Directory directory) noexcept with gil:
 cdef int read_block(void* context, size_t item) noexcept nogil:
     cdef Call* call = <Call*>context
     cdef Worker* worker = current_worker()
+    cdef Folder folder
     cdef int64_t number
     cdef int status = FINE
+    folder.fd = -1
+    folder.path[0] = 0
     for number in range(item * call.block, min((item + 1) * call.block, call.n_values)):
         status = go_on(call, worker)
         if status == FINE:
-            status = read_native(call, <CodecPipeline>call.pipeline, number, worker)
+            status = read_native(call, <CodecPipeline>call.pipeline, number, &folder, worker)
         if status != FINE:
             break
+    close_folder(&folder)
     return status
 
 
-cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Worker* worker) noexcept nogil:
+cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Folder* folder,
+                     Worker* worker) noexcept nogil:
     """One stored chunk from its file into the buffer."""
     cdef char key[MAX_KEY_NBYTES]
     cdef Place place
@@ -77,7 +83,7 @@ cdef int read_native(Call* call, CodecPipeline pipeline, int64_t number, Worker*
     cdef int fd, status
     (<Plan>call.plan).find_place(number, &place)
     format_key(call, place.value, key)
-    fd = open_value(call.root, key)
+    fd = open_value(call.root, key) if call.n_values == 1 else open_value_near(call.root, key, folder)
     if fd == -ENOENT:
         return fill_cells(call, &place, worker)
     if fd < 0:

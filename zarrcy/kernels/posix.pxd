@@ -60,6 +60,16 @@ cdef int open_folder(int root, const char* path) noexcept nogil
 # A descriptor of the value, open for reading; -ENOENT when there is no such key. Never leaves the root through a link.
 # The name of a directory opens too: reading it, and asking for its length, gives -EISDIR.
 cdef int open_value(int root, const char* key) noexcept nogil
+# The directory of the last key, kept open for the next one. It may be moved or removed meanwhile: values written into
+# it were then written before that; nothing can be made in one that was removed, which is noticed. Begin with fd -1.
+cdef struct Folder:
+    int fd
+    int news          # of the last value that was replaced: whether there was none (NO_NEWS …)
+    char path[MAX_KEY_NBYTES + 1]
+
+cdef void close_folder(Folder* folder) noexcept nogil
+# The same as open_value for one of several keys: from the second of a directory on, by a descriptor of that directory.
+cdef int open_value_near(int root, const char* key, Folder* folder) noexcept nogil
 # The whole value into the worker's scratch `slot`, with one pread when it has at most `expected` bytes; -EOVERFLOW when
 # it has more than `limit`.
 cdef int read_value(int fd, Worker* worker, int slot, size_t expected, size_t limit, Bytes* value) noexcept nogil

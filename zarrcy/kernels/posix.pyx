@@ -2,7 +2,7 @@
 from libc cimport errno as c_errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strcmp
+from libc.string cimport memcpy, strcmp, strncmp, strrchr
 
 from zarrcy.kernels.buffer cimport Bytes
 from zarrcy.kernels.pool cimport Worker, worker_scratch
@@ -74,6 +74,34 @@ cdef int open_folder(int root, const char* path) noexcept nogil:
 cdef int open_value(int root, const char* key) noexcept nogil:
     # Not blocking: a pipe that lies where a value should be must not hang the reader.
     return open_beneath(root, key, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+
+cdef void close_folder(Folder* folder) noexcept nogil:
+    if folder.fd >= 0:
+        c_close(folder.fd)
+    folder.fd = -1
+
+
+cdef int open_value_near(int root, const char* key, Folder* folder) noexcept nogil:
+    cdef const char* slash = strrchr(key, b"/")
+    cdef size_t n
+    cdef int fd
+    if slash == NULL:
+        return open_value(root, key)
+    n = slash - key
+    if strncmp(folder.path, key, n) != 0 or folder.path[n] != 0:
+        # A directory of one value is not worth opening: the next key shows.
+        close_folder(folder)
+        memcpy(folder.path, key, n)
+        folder.path[n] = 0
+        return open_value(root, key)
+    if folder.fd < 0:
+        folder.fd = open_folder(root, folder.path)
+        if folder.fd < 0:
+            return open_value(root, key)
+    fd = openat(folder.fd, slash + 1, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
+    # A link, an absent key, a directory that was moved meanwhile: the whole path tells.
+    return fd if fd >= 0 else open_value(root, key)
 
 
 cdef ssize_t read_at(int fd, char* into, size_t nbytes, int64_t offset) noexcept nogil:

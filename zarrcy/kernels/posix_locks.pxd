@@ -13,15 +13,8 @@ That nobody holds the lock with a file of another writer makes the check cheap: 
 rename has the name for as long as it has a link.
 """
 from libc.stdint cimport int64_t
-from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
+from zarrcy.kernels.posix cimport Folder
 from zarrcy.kernels.posix_compat cimport FilePiece
-
-# The directory of the last key, kept open for the next one. It may be moved or removed meanwhile: values written into
-# it were then written before that; nothing can be made in one that was removed, which is noticed. Begin with fd -1.
-cdef struct Folder:
-    int fd
-    int news          # of the last value that was replaced: whether there was none (NO_NEWS …)
-    char path[MAX_KEY_NBYTES + 1]
 
 cdef struct KeyLock:
     int directory     # the directory that holds the value, open
@@ -36,7 +29,6 @@ cdef struct KeyLock:
 # NULL; it must outlive the lock.
 cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Folder* folder,
                   KeyLock* lock) noexcept nogil
-cdef void close_folder(Folder* folder) noexcept nogil
 # Writes the value and gives the lock back, whether it succeeds or not. On failure the old value stands; only when the
 # fsync of the directory fails, after the rename, the new one does.
 cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil

@@ -5,8 +5,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strcmp, strlen, strrchr
 
 from zarrcy.kernels.posix cimport (
-    COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, c_error, means_no_locks,
-    open_folder)
+    COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, Folder, c_error,
+    close_folder, means_no_locks, open_folder)
 from zarrcy.kernels.posix_compat cimport (
     AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY,
     O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, FilePiece, c_close, fchmod, fcntl, flock, fstat, fstatat,
@@ -179,12 +179,6 @@ cdef int try_lock(KeyLock* lock) noexcept nogil:
         c_close(lock.fd)
         lock.fd = -1
     return rc
-
-
-cdef void close_folder(Folder* folder) noexcept nogil:
-    if folder.fd >= 0:
-        c_close(folder.fd)
-    folder.fd = -1
 
 
 cdef void close_directory(KeyLock* lock) noexcept nogil:
