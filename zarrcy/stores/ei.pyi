@@ -1,0 +1,16 @@
+from typing import Any
+
+class EiError(Exception):
+    stage: str
+    status: int
+    errno: int
+    def __init__(self, stage: str, status: int, errno: int) -> None: ...
+
+class Connection:
+    node: str
+    process: int
+    programs: dict[str, Any]
+    def __init__(self, node: str, cookie: bytes, host: str, alive: str, timeout: float) -> None: ...
+    def is_alive(self) -> bool: ...
+    def call(self, module: str, function: str, arguments: list[Any], timeout: float) -> Any: ...
+    def close(self) -> None: ...
