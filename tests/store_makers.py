@@ -6,11 +6,13 @@ is in the table goes through all of them; what it can do (pickle, compare and sw
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import servers.erlang
 import servers.mongodb
 
 from zarrcy.errors import ZarrcyError
@@ -18,6 +20,7 @@ from zarrcy.stores import Store
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.mnesia import MnesiaStore
 from zarrcy.stores.mock import MockStore
 from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
@@ -52,9 +55,22 @@ def sqlite(path: Path) -> Store:
     return store
 
 
+_numbers = itertools.count()
+
+
+def mnesia(path: Path) -> Store:
+    # As above. The table is every test's; the array is the test's own.
+    first, second = servers.erlang.server()
+    SECRETS.add(first.cluster.cookie)
+    store = MnesiaStore(f"array {next(_numbers)}", nodes=[first.name, second.name])
+    store.prepare()
+    return store
+
+
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "filesystem": filesystem,
     "memory": lambda path: MemoryStore(),
+    "mnesia": mnesia,
     "mongo_gridfs": mongo_gridfs,
     "shared_memory": shared_memory,
     "sqlite": sqlite,
@@ -62,7 +78,7 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
 }
 
 # Those whose every call is a round trip: the tests take smaller counts.
-ON_SERVERS = frozenset({"mongo_gridfs"})
+ON_SERVERS = frozenset({"mnesia", "mongo_gridfs"})
 
 # Those, and those whose every write is a transaction of a database.
 DATABASES = ON_SERVERS | {"sqlite"}

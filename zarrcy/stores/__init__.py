@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.gridfs import GridFSStore
     from zarrcy.stores.memory import MemoryStore
+    from zarrcy.stores.mnesia import MnesiaStore
     from zarrcy.stores.mock import MockStore
     from zarrcy.stores.readonly import ReadOnlyStore
     from zarrcy.stores.shared_memory import SharedMemoryStore
@@ -24,6 +25,7 @@ __all__ = [
     "FilesystemStore",
     "GridFSStore",
     "MemoryStore",
+    "MnesiaStore",
     "MockStore",
     "ReadOnlyStore",
     "SQLiteStore",
@@ -44,6 +46,7 @@ _MODULES = {
     "FilesystemStore": "filesystem",
     "GridFSStore": "gridfs",
     "MemoryStore": "memory",
+    "MnesiaStore": "mnesia",
     "MockStore": "mock",
     "ReadOnlyStore": "readonly",
     "SQLiteStore": "sqlite",

@@ -22,6 +22,7 @@ registry = Registry(
     {
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
+        "mnesia": "zarrcy.stores.mnesia:MnesiaStore",
         "mock": "zarrcy.stores.mock:MockStore",
         "mongo_gridfs": "zarrcy.stores.gridfs:GridFSStore",
         "shared_memory": "zarrcy.stores.shared_memory:SharedMemoryStore",
