@@ -155,8 +155,9 @@ class MnesiaStore(Store):
             _checked_node(name)
         if not isinstance(array_id, str) or not array_id.isprintable() or not array_id:
             raise ValueError(f"array_id: expected printable text, got {array_id!r}")
-        if not table_name.isprintable() or not 0 < len(table_name) <= 255:
-            raise ValueError(f"table_name: expected 1 to 255 printable characters, got {table_name!r}")
+        # The node makes files of this name.
+        if not table_name.isprintable() or not 0 < len(table_name) <= 255 or "/" in table_name or "\\" in table_name:
+            raise ValueError(f"table_name: expected 1 to 255 printable characters, no slashes, got {table_name!r}")
         self.array_id = array_id
         self.table_name = table_name
         self.ram_copies = ram_copies

@@ -253,18 +253,14 @@ class Nodes:
 
     def _unreachable(self, node: str, error: EiError) -> StoreError:
         host = node.partition("@")[2]
-        port = os.environ.get("ERL_EPMD_PORT", "4369")
-        if error.status == NO_EPMD:
-            what = f"expected epmd, which knows the ports of Erlang nodes, on {host}:{port}, got no connection"
-            return UnavailableError(
-                what,
-                store=self.url,
-                code="no_epmd",
-                hint="Start the node with -name or -sname. ERL_EPMD_PORT names another port.",
-            )
-        if error.status == NO_SUCH_NODE:
-            what = f"expected {node} among the nodes that epmd on {host}:{port} knows, got no such node"
+        epmd = f"epmd on {host}:{_epmd_port()}"
+        if error.status == NO_SUCH_NODE and _answers(host, _epmd_port()):
+            what = f"expected {node} among the nodes that {epmd} knows, got no such node"
             return UnavailableError(what, store=self.url, code="no_node", hint="Is it running, under this name?")
+        if error.status in (NO_EPMD, NO_SUCH_NODE):
+            what = f"expected {epmd}, which knows the ports of Erlang's nodes, got no connection"
+            hint = "Is the node running, with -name or -sname? ERL_EPMD_PORT names another port than 4369."
+            return UnavailableError(what, store=self.url, code="no_epmd", hint=hint)
         if error.stage == "connect" and error.errno == errno.EIO:
             return PermissionDeniedError(
                 f"expected {node} to accept the connection, got none: the cookie is wrong, or the network failed "
@@ -275,11 +271,8 @@ class Nodes:
                 "the same, look at the network.",
             )
         reason = os.strerror(error.errno) if error.errno > 0 else f"status {error.status}"
-        return UnavailableError(
-            f"expected a connection to {node}, got {reason}",
-            store=self.url,
-            code=errno.errorcode.get(error.errno, "unavailable").lower(),
-        )
+        code = errno.errorcode.get(error.errno, "unavailable").lower()
+        return UnavailableError(f"expected a connection to {node}, got {reason}", store=self.url, code=code)
 
     def _no_node(self, failures: list[StoreError]) -> StoreError:
         if len(failures) == 1:
@@ -289,6 +282,19 @@ class Nodes:
         return (PermissionDeniedError if denied else UnavailableError)(
             f"no node can be reached: {texts}", store=self.url, code=failures[0].code, hint=failures[0].hint
         )
+
+
+def _epmd_port() -> str:
+    return os.environ.get("ERL_EPMD_PORT", "4369")
+
+
+def _answers(host: str, port: str) -> bool:
+    """Whether something listens there: libei gives one answer for no epmd and for a node that epmd does not know."""
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _found_cookie(url: str) -> Secret:

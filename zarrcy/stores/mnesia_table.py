@@ -219,8 +219,9 @@ class Table:
             # In order, so that one array's records can be listed without a look at those of the others.
             form = [(Atom("attributes"), ATTRIBUTES), (Atom("type"), Atom("ordered_set")), (kind, holders)]
             answer = self.nodes.call("mnesia", "create_table", self.name, form, node=node)
-            hint = "Pass nodes= to have the schema put on disc, or ram_copies=True." if not self.replicas else None
-            self._expect_done(answer, f"the table {self.name} made", hint)
+            hint = "Pass nodes= to have the schema put on disc, or ram_copies=True."
+            in_memory = _reason(answer)[0] == "bad_type"
+            self._expect_done(answer, f"the table {self.name} made", hint if in_memory else None)
         self._wait_until_loaded(node)
         self._check_form(node)
         present = [name for kind in KINDS for name in self._table_info(node, kind)]
