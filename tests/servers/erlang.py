@@ -82,7 +82,8 @@ class Node:
         log = self.cluster.home / f"{self.alive}.log"
         process = Process(command, log, self.cluster.env)
         self.process = process
-        return process.wait_until(lambda: self.call("erlang", "node") == self.name)
+        # A node answers before its applications have started.
+        return process.wait_until(lambda: self.call("init", "get_status")[0] == "started")
 
     def call(self, module: str, function: str, *arguments: Any) -> Any:
         """``rpc:call`` of a function on this node, over a connection of its own."""
