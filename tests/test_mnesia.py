@@ -463,6 +463,46 @@ def test_a_call_without_an_answer_ends_in_time_and_says_what_may_have_happened(n
     assert store.get("a") in (b"1", b"2")
 
 
+@pytest.mark.parametrize("call", ["get", "set", "set_if", "transaction"])
+def test_a_connection_that_breaks_during_a_call(node, store, call):
+    """What may be done twice is done again; of the rest it is said that nobody knows."""
+    store.set("a", b"1")
+    version = store.get_with_version("a")[1]
+    outcome = []
+
+    def hold_the_table():
+        hold = "fun() -> mnesia:write_lock_table(own), Me ! held, receive after 500 -> ok end end"
+        run = f"Me = self(), spawn(fun() -> mnesia:transaction({hold}) end), receive held -> ok end."
+        assert node.evaluate(run) == "ok"
+
+    def in_a_transaction():
+        with store.transaction() as tx:
+            tx.set("a", tx.get("a") + b"2")
+            hold_the_table()
+
+    def work():
+        try:
+            if call == "transaction":
+                in_a_transaction()
+            else:
+                hold_the_table()
+                arguments = {"get": (), "set": (b"2",), "set_if": (b"2", version)}[call]
+                outcome.append(getattr(store, call)("a", *arguments))
+        except StoreError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    threading.Event().wait(0.25)
+    assert "true" in node.evaluate(f"[erlang:disconnect_node(N) || N <- nodes(hidden), {OF_ZARRCY}].")
+    thread.join()
+    if call in ("get", "set"):
+        assert outcome == [{"get": b"1", "set": None}[call]]
+    else:
+        assert isinstance(outcome[0], OutcomeUnknownError), outcome
+        assert outcome[0].code == "outcome_unknown"
+
+
 def test_a_forked_child_opens_its_own_connections(store):
     store.set("a", b"1")
     with store.transaction():
