@@ -199,13 +199,16 @@ def wait_until(is_so):
         time.sleep(0.01)
 
 
-def test_a_partitioned_table_is_an_error_that_says_so(nodes):
+def test_a_partitioned_table_is_an_error_that_says_so(nodes, monkeypatch):
+    assert mnesia_table.FRESH_SECONDS <= 1
+    monkeypatch.setattr(mnesia_table, "FRESH_SECONDS", 0.1)
     first, second = nodes
     array = make(nodes)
     store = array.store
     at = {node: MnesiaStore("shared_array", node.name, table_name="zarr_arrays") for node in nodes}
     version = store.get_with_version("zarr.json")[1]
     part(nodes)
+    time.sleep(0.1)
 
     def every_call_is_refused():
         for each in (store, *at.values()):
@@ -242,6 +245,7 @@ def test_a_partitioned_table_is_an_error_that_says_so(nodes):
 def test_a_partition_behind_a_known_loss_is_noticed(nodes, monkeypatch):
     """A replica that was taken for lost, and shows up again apart from the others, is looked into at once."""
     monkeypatch.setattr(mnesia_table, "RECHECK_SECONDS", 3600.0)
+    monkeypatch.setattr(mnesia_table, "FRESH_SECONDS", 0.0)
     first, second = nodes
     make(nodes)
     store = MnesiaStore("shared_array", first.name, table_name="zarr_arrays")

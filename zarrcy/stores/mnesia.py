@@ -14,18 +14,21 @@ v3.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote, unquote
 
 from zarrcy.errors import ConflictError, StoreError, UnavailableError
 from zarrcy.stores import mnesia_programs as programs
-from zarrcy.stores.erlang_terms import Atom
+from zarrcy.stores.erlang_terms import Atom, ExternalFun
 from zarrcy.stores.mnesia_nodes import Nodes, Secret, describe
 from zarrcy.stores.mnesia_table import NONE, AbortedError, Table
-from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
+from zarrcy.stores.store import UPDATE_TIMEOUT, Buffer, Store, Version, check_key, check_prefix
 
 __all__ = ["MnesiaStore"]
 
@@ -36,13 +39,21 @@ MAX_VALUE_NBYTES = 1 << 30
 BATCH_NBYTES = 16 << 20
 BATCH_KEYS = 1000
 
+N_TURNS = 64
+
+READ = ExternalFun("mnesia", "read", 1)
+WRITE = ExternalFun("mnesia", "write", 1)
+DELETE = ExternalFun("mnesia", "delete", 1)
+FOREACH = ExternalFun("lists", "foreach", 2)
+
 METADATA = ".zarray"
-_CHUNK = r"(?:0|[1-9][0-9]{0,18})(?:\.(?:0|[1-9][0-9]{0,18}))*"
+_CHUNK = re.compile(r"(?:0|[1-9][0-9]{0,18})(?:\.(?:0|[1-9][0-9]{0,18}))*")
 _NODE = r"[^\s:/@?#]+@[^\s:/@?#]+"
 
 Record = Atom | tuple[Atom, Any]
 
 
+@functools.lru_cache(maxsize=4096)
 def record_of(key: str) -> Record:
     """The second half of a record's key.
 
@@ -54,7 +65,7 @@ def record_of(key: str) -> Record:
     check_key(key)
     if key == METADATA:
         return Atom("metadata")
-    if re.fullmatch(_CHUNK, key):
+    if _CHUNK.fullmatch(key):
         return Atom("chunk"), tuple(map(int, key.split(".")))
     return Atom("key"), key.encode()
 
@@ -164,6 +175,7 @@ class MnesiaStore(Store):
         self.durable = durable
         self.timeout = timeout
         self._id = array_id.encode()
+        self._turns = _new_turns()
         self._nodes = Nodes(tuple(dict.fromkeys((self.node, *self.replicas))), cookie, self.url, timeout)
         self._table = Table(table_name, self._nodes, self.replicas, ram_copies)
 
@@ -215,7 +227,14 @@ class MnesiaStore(Store):
         if part is not None:
             found = self._read_part(key, part, versioned=False)
             return None if found is None else found[1]
-        rows = self._run(programs.READ, key, Key=(self._id, record_of(key)))
+        where = (self._table.name, (self._id, record_of(key)))
+        try:
+            rows = self._table.transaction(READ, [where], writes=False)
+        except AbortedError as aborted:
+            raise self._error(aborted.reason, key) from aborted
+        except StoreError as error:
+            error.key = error.key or key
+            raise
         return self._binary(rows[0][2], key) if rows else None
 
     def size(self, key: str) -> int | None:
@@ -223,10 +242,31 @@ class MnesiaStore(Store):
         return None if nbytes == NONE else nbytes
 
     def set(self, key: str, value: Buffer) -> None:
-        self.commit(writes=[(record_of(key), self._checked(key, value))], key=key)
+        self._write(WRITE, [self._record(key, value)], key)
 
     def delete(self, key: str) -> None:
-        self.commit(deletes=[record_of(key)], key=key)
+        self._write(DELETE, [(self._table.name, (self._id, record_of(key)))], key, creates=False)
+
+    def _record(self, key: str, value: Buffer) -> tuple[Any, ...]:
+        return self._table.name, (self._id, record_of(key)), self._checked(key, value)
+
+    def _write(
+        self, function: ExternalFun, arguments: list[Any], key: str | None = None, *, creates: bool = True
+    ) -> None:
+        """Write without a condition: a second time is as good as once. With `creates`, make a table that is missing."""
+        try:
+            try:
+                self._table.transaction(function, arguments, writes=True, durable=self.durable)
+            except StoreError as error:
+                if error.code != "no_table" or not creates:
+                    raise
+                self.prepare()
+                self._table.transaction(function, arguments, writes=True, durable=self.durable)
+        except AbortedError as aborted:
+            raise self._error(aborted.reason, key) from aborted
+        except StoreError as error:
+            error.key = error.key or key
+            raise
 
     def _read_part(self, key: str, part: slice, *, versioned: bool) -> tuple[Version, bytes] | None:
         if part.step not in (None, 1):
@@ -261,6 +301,20 @@ class MnesiaStore(Store):
         new: Version = self.commit([(record, self._checked(key, value))], checks=checks, key=key, versioned=True)[0]
         return new
 
+    def update(self, key: str, change: Callable[[Buffer | None], Buffer]) -> None:
+        """See `zarrcy.stores.Store.update`. The threads of a process take turns, so that they do not waste each
+        other's comparisons."""
+        if self._turns[0] != os.getpid():
+            self._turns = _new_turns()  # threads of the parent may have held them
+        turn = self._turns[1][hash(key) % N_TURNS]
+        # Whoever waits in vain goes on all the same: it is the comparison that guards the value.
+        is_mine = turn.acquire(timeout=UPDATE_TIMEOUT)
+        try:
+            super().update(key, change)
+        finally:
+            if is_mine:
+                turn.release()
+
     def conflict(self, key: str | None) -> ConflictError:
         """The error that another writer was faster."""
         return ConflictError(
@@ -284,16 +338,16 @@ class MnesiaStore(Store):
 
     def set_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
         """Store several values, many in a transaction; those of one transaction come together."""
-        batch: list[tuple[Record, Any]] = []
+        batch: list[tuple[Any, ...]] = []
         nbytes = 0
         for key, value in items:
-            batch.append((record_of(key), self._checked(key, value)))
+            batch.append(self._record(key, value))
             nbytes += memoryview(value).nbytes
             if nbytes > BATCH_NBYTES or len(batch) >= BATCH_KEYS:
-                self.commit(writes=batch)
+                self._write(FOREACH, [WRITE, batch])
                 batch, nbytes = [], 0
         if batch:
-            self.commit(writes=batch)
+            self._write(FOREACH, [WRITE, batch])
 
     def list_prefix(self, prefix: str = "") -> Iterator[str]:
         check_prefix(prefix)
@@ -306,9 +360,9 @@ class MnesiaStore(Store):
         return digest, records
 
     def delete_prefix(self, prefix: str) -> None:
-        records = [record_of(key) for key in self.list_prefix(prefix)]
+        records = [(self._table.name, (self._id, record_of(key))) for key in self.list_prefix(prefix)]
         for i in range(0, len(records), BATCH_KEYS):
-            self.commit(deletes=records[i : i + BATCH_KEYS])
+            self._write(FOREACH, [DELETE, records[i : i + BATCH_KEYS]], creates=False)
 
     # ---- calls
 
@@ -413,6 +467,11 @@ class MnesiaStore(Store):
     def close(self) -> None:
         """Close the connections. They are opened again when the store is used again."""
         self._nodes.close()
+
+
+def _new_turns() -> tuple[int, list[Any]]:
+    """The process that they belong to, and locks that its threads share out among the keys."""
+    return os.getpid(), [threading.RLock() for _ in range(N_TURNS)]
 
 
 def _checked_node(node: str | None) -> str:

@@ -124,33 +124,21 @@ class Nodes:
         OutcomeUnknownError
             The answer was lost, and the call must not be made twice.
         """
-        return self._with_connection(
-            lambda connection: connection.call(module, function, list(arguments), self.timeout), node, again
-        )
+        return self.use(lambda each: each.call(module, function, list(arguments), self.timeout), node, again)
 
-    def evaluate(
-        self, source: str, bindings: Callable[[str], dict[str, Any]], *, node: str | None = None, again: bool = True
-    ) -> tuple[str, Any]:
-        """The node that was used, and the value of an Erlang expression there. Raises what `call` raises.
-
-        Parameters
-        ----------
-        source : str
-            The expression. The node parses it once for each connection; no module is loaded into it.
-        bindings : callable
-            Takes the node's name, and gives the values of the variables.
-        """
-
-        def work(connection: Connection) -> tuple[str, Any]:
-            program = connection.programs.get(source)
-            if program is None:
+    def evaluate(self, connection: Connection, source: str, variables: dict[str, Any]) -> Any:
+        """The value of an Erlang expression. The node parses it once for each connection; no module is loaded into
+        it."""
+        program = connection.programs.get(source)
+        if program is None:
+            try:
                 program = connection.programs[source] = self._parse(connection, source)
-            variables = [(Atom(name), value) for name, value in sorted(bindings(connection.node).items())]
-            none = Atom("none")
-            arguments = [program, variables, none, none, Atom("value")]  # the value alone, without the variables
-            return connection.node, connection.call("erl_eval", "expr", arguments, self.timeout)
-
-        return self._with_connection(work, node, again)
+            except self._ei.EiError as error:
+                raise self._ei.EiError("send", error.status, error.errno) from error  # the expression did not run
+        bindings = [(Atom(name), value) for name, value in sorted(variables.items())]
+        none = Atom("none")
+        # The value alone comes back, without the variables.
+        return connection.call("erl_eval", "expr", [program, bindings, none, none, Atom("value")], self.timeout)
 
     def _parse(self, connection: Connection, source: str) -> Encoded:
         from zarrcy.stores.erlang_terms import encode
@@ -162,7 +150,8 @@ class Nodes:
             raise StoreError(f"expected an expression that Erlang can parse, got {describe(answer)}", store=self.url)
         return Encoded(encode(answer[1][0])[1:])
 
-    def _with_connection(self, work: Callable[[Connection], T], node: str | None, again: bool) -> T:
+    def use(self, work: Callable[[Connection], T], node: str | None = None, again: bool = True) -> T:
+        """What `work` makes of a connection, which is its own meanwhile. Raises what `call` raises."""
         for left in reversed(range(MAX_TRIES)):
             connection = self._take(node)
             try:
@@ -181,7 +170,7 @@ class Nodes:
             else:
                 self._give_back(connection)
                 return value
-        raise AssertionError("unreachable")
+        raise AssertionError("the loop ends by a return or an exception")
 
     def _no_answer(self, again: bool, node: str, when: str) -> StoreError:
         if again:
@@ -214,15 +203,16 @@ class Nodes:
 
     def _open_or_reuse(self, node: str) -> Connection:
         idle = self._idle.setdefault(node, [])
-        while True:
+        while idle:
             try:
                 connection = idle.pop()
             except IndexError:
-                return self.connect(node)
+                break  # another thread took it
             # A node hangs up on a connection whose ticks nobody answered, and when it ends.
             if connection.is_alive():
                 return connection
             connection.close()
+        return self.connect(node)
 
     def connect(self, node: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
         """A new connection, outside the pool."""
@@ -237,11 +227,10 @@ class Nodes:
                 # The name may have been another client's: once more with another.
                 if is_last or error.status in (NO_EPMD, NO_SUCH_NODE, TIMED_OUT):
                     raise self._unreachable(node, error) from error
-        raise AssertionError("unreachable")
+        raise AssertionError("the loop ends by a return or an exception")
 
     def _give_back(self, connection: Connection) -> None:
-        if connection.process == os.getpid():
-            self._idle.setdefault(connection.node, []).append(connection)
+        self._idle.setdefault(connection.node, []).append(connection)
 
     def close(self) -> None:
         """Close what is idle."""

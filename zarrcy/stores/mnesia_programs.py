@@ -6,7 +6,7 @@ replicas went apart.
 
 from __future__ import annotations
 
-__all__ = ["COMMIT", "GUARD", "LIST", "READ", "READ_PART", "SIZE", "guarded"]
+__all__ = ["COMMIT", "GUARD", "LIST", "READ_PART", "SIZE", "STATE", "guarded"]
 
 # `Known` are the replicas whose absence was looked into (`zarrcy.stores.mnesia_table`): each with whether the node is
 # connected all the same, which it is after a partition.
@@ -28,7 +28,13 @@ def guarded(program: str) -> str:
     return GUARD.replace("%s", program)
 
 
-READ = guarded("mnesia:transaction(fun mnesia:read/1, [{Tab, Key}])")
+_DISCS = (
+    "[Node || Node <- mnesia:table_info(Tab, disc_copies) ++ mnesia:table_info(Tab, disc_only_copies), "
+    "lists:member(Node, Running)]"
+)
+
+# The replicas on disc that are there.
+STATE = guarded(_DISCS)
 
 SIZE = guarded(
     """mnesia:transaction(fun() ->
@@ -94,7 +100,7 @@ COMMIT = guarded(
             false -> mnesia:transaction(Work);
             true ->
                 Result = mnesia:sync_transaction(Work),
-                case {{Result, [Node || Node <- mnesia:table_info(Tab, disc_copies), lists:member(Node, Running)]}} of
+                case {{Result, {_DISCS}}} of
                     {{{{aborted, _}}, _}} -> Result;
                     {{_, []}} -> Result;
                     {{_, Discs}} ->

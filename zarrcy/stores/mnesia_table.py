@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from zarrcy.errors import StoreError, UnavailableError
-from zarrcy.stores.erlang_terms import Atom
+from zarrcy.stores.erlang_terms import Atom, ExternalFun
 from zarrcy.stores.mnesia_nodes import Nodes, describe
+from zarrcy.stores.mnesia_programs import STATE
+
+if TYPE_CHECKING:
+    from zarrcy.stores.ei import Connection
 
 __all__ = ["AbortedError", "Table"]
 
 # How long the answer is believed that the node of a missing replica is down.
 RECHECK_SECONDS = 10.0
+# How long a look at the replicas serves the calls that do not look themselves.
+FRESH_SECONDS = 1.0
 REPLICA_CONNECT_TIMEOUT = 2.0
 MAX_ATTEMPTS = 6
 
@@ -52,6 +59,8 @@ class Table:
         self.ram_copies = ram_copies
         # By the node that was asked: the replicas that it misses, and until when that is no partition.
         self._known: dict[str, tuple[list[Any], float]] = {}
+        # By the node: the replicas on disc that it sees, and until when it need not be asked again.
+        self._states: dict[str, tuple[list[Any], float]] = {}
 
     # ---- calls
 
@@ -66,12 +75,59 @@ class Table:
             The table is not there (``code="no_table"``), not loaded, or its replicas went apart (``"partitioned"``).
         """
 
-        def bindings(node: str) -> dict[str, Any]:
-            return {**variables, "Tab": self.name, "Known": self._known_of(node)}
+        def ask(connection: Connection) -> tuple[str, Any]:
+            return connection.node, self._evaluate(connection, program, variables)
 
+        return self._result(ask, again)
+
+    def transaction(self, function: ExternalFun, arguments: list[Any], *, writes: bool, durable: bool = False) -> Any:
+        """What ``mnesia:transaction(Function, Arguments)`` commits: the short way, without an expression to evaluate.
+
+        The replicas are looked at first when the last look is `FRESH_SECONDS` old. Raises what `run` raises.
+
+        Parameters
+        ----------
+        writes : bool
+            It changes something; the same a second time, if need be.
+        durable : bool, default False
+            Wait until the log of every replica on disc is on the disc.
+        """
+
+        def ask(connection: Connection) -> tuple[str, Any]:
+            node = connection.node
+            if time.monotonic() >= self._states.get(node, ([], 0.0))[1]:
+                state = self._evaluate(connection, STATE, {})
+                if state[0] != "ok":
+                    return node, state
+                self._states[node] = state[1], time.monotonic() + FRESH_SECONDS
+            discs = self._states[node][0] if writes and durable else []
+            kind = "sync_transaction" if discs else "transaction"
+            result = connection.call("mnesia", kind, [function, arguments], self.nodes.timeout)
+            if discs and result[0] == "atomic":
+                synced = self._sync(connection, discs)
+                result = result if synced is None else (Atom("unsynced"), synced)
+            return node, (Atom("ok"), result) if result[0] in ("atomic", "unsynced") else result
+
+        return self._result(ask, again=True)
+
+    def _sync(self, connection: Connection, discs: list[Any]) -> Any:
+        """Flush the logs; None when that was done."""
+        if discs == [connection.node]:
+            answer = connection.call("mnesia", "sync_log", [], self.nodes.timeout)
+            return None if answer == "ok" else [answer]
+        call = [discs, Atom("mnesia"), Atom("sync_log"), []]
+        answers = connection.call("rpc", "multicall", call, self.nodes.timeout)[0]
+        return None if all(answer == "ok" for answer in answers) else answers
+
+    def _evaluate(self, connection: Connection, program: str, variables: dict[str, Any]) -> Any:
+        away, until = self._known.get(connection.node, ([], 0.0))
+        known = away if time.monotonic() < until else []
+        return self.nodes.evaluate(connection, program, {**variables, "Tab": self.name, "Known": known})
+
+    def _result(self, ask: Callable[[Connection], tuple[str, Any]], again: bool) -> Any:
         reason: Any = Atom("away")
         for _ in range(MAX_ATTEMPTS):
-            node, answer = self.nodes.evaluate(program, bindings, again=again)
+            node, answer = self.nodes.use(ask, again=again)
             if answer[0] == "away":
                 self._known[node] = self._look_into(node, answer[1]), time.monotonic() + RECHECK_SECONDS
                 continue
@@ -79,6 +135,7 @@ class Table:
                 return answer[1][1]
             if answer[0] == "ok" and answer[1][0] == "unsynced":
                 raise self._unsynced(answer[1][1])
+            self._states.pop(node, None)
             reason = _reason(answer)
             if not _is_absent(reason):
                 break
@@ -88,10 +145,6 @@ class Table:
     def _unsynced(self, answers: Any) -> StoreError:
         what = f"expected the change on disc, got it made, but not flushed: {describe(answers)}"
         return StoreError(what, store=self.nodes.url, code="not_durable", hint="Look at the discs of the nodes.")
-
-    def _known_of(self, node: str) -> list[Any]:
-        away, until = self._known.get(node, ([], 0.0))
-        return away if time.monotonic() < until else []
 
     def _look_into(self, node: str, away: list[Any]) -> list[Any]:
         """The replicas that `node` misses, as they came: none of them is cut off and running."""
@@ -216,7 +269,7 @@ class Table:
             self.join()
             node = self.replicas[0]
         else:
-            node = self.nodes.evaluate("ok.", lambda node: {})[0]
+            node = self.nodes.use(lambda connection: connection.node)
             if not self._is_running(node):
                 self._revive(node)
         kind = Atom("ram_copies" if self.ram_copies else "disc_copies")
