@@ -2,7 +2,7 @@
 
 In README.md and docs/, a ``python`` block is run (where it has prompts, tested as a session), unless
 ``<!-- not run: why -->`` stands before it; a ``bash`` block is run where ``<!-- run -->`` stands before it. The
-blocks of one page share their names and a directory.
+blocks of one page share their names and a directory; ``<!-- server: erlang -->`` starts tests/servers/erlang.py first.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ def test_the_examples_of_a_page_run(
     module = types.ModuleType("page")  # a module that is known, so that the classes of a page can be pickled
     monkeypatch.setitem(sys.modules, module.__name__, module)
     names = vars(module)
+    for server in re.findall(r"^<!-- server: (\w+) -->$", page.read_text(), re.MULTILINE):
+        importlib.import_module(f"servers.{server}").server()
     for block in blocks(page):
         if block.language == "python":
             run_python(block, page, names)

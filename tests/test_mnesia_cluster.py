@@ -159,7 +159,7 @@ def test_a_table_that_was_just_made_survives_the_loss_of_all_nodes(nodes):
 def test_a_restarted_node_is_connected_again(nodes):
     first = nodes[0]
     array = make([first])
-    for _ in range(3):
+    for _ in range(2):
         first.restart()
         assert (array[...] == ITEMS).all()
         first.restart()

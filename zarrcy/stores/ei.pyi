@@ -8,7 +8,6 @@ class EiError(Exception):
 
 class Connection:
     node: str
-    process: int
     programs: dict[str, Any]
     def __init__(self, node: str, cookie: bytes, host: str, alive: str, timeout: float) -> None: ...
     def is_alive(self) -> bool: ...

@@ -6,7 +6,6 @@ took it from the pool.
 from cpython.exc cimport PyErr_CheckSignals
 from libc cimport errno as c_errno
 from posix.fcntl cimport FD_CLOEXEC, F_SETFD, fcntl
-from posix.unistd cimport getpid
 
 from zarrcy.stores.erlang_terms cimport TermWriter, read_term
 from zarrcy.stores.lib.ei cimport (
@@ -94,8 +93,7 @@ cdef class Connection:
     """
 
     cdef readonly str node
-    cdef readonly int process      # the one that opened it: a forked child must not use it
-    cdef public dict programs      # what the node has parsed for this connection
+    cdef public dict programs   # what the node has parsed for this connection
     cdef ei_cnode ec
     cdef int fd
     cdef TermWriter writer
@@ -132,7 +130,7 @@ cdef class Connection:
         if fd < 0:
             raise EiError("connect", fd, failed)
         fcntl(fd, F_SETFD, FD_CLOEXEC)
-        self.fd, self.node, self.process = fd, node, getpid()
+        self.fd, self.node = fd, node
 
     def __dealloc__(self):
         if self.fd >= 0:
