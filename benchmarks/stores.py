@@ -10,8 +10,10 @@ A store is an entry of `STORES`: how to open it, and its plain client.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -25,7 +27,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 import zarrcy
-from zarrcy.stores import FilesystemStore, MemoryStore, MockStore, Store, ZipStore
+from zarrcy.stores import FilesystemStore, MemoryStore, MnesiaStore, MockStore, Store, ZipStore
+from zarrcy.stores.erlang_terms import Atom, ExternalFun
 
 SIZES = {"1 KiB": 1 << 10, "100 KiB": 100 << 10, "8 MiB": 8 << 20}
 THREADS = (1, 8, 32)
@@ -101,6 +104,51 @@ class Archive:
         self.file.close()
 
 
+class Libei:
+    """Calls of Mnesia through OTP's C library, each followed by a flush of the log; a connection for each thread."""
+
+    def __init__(self, place: Path) -> None:
+        self.node = erlang_node()
+        self.local = threading.local()
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        from zarrcy.stores.ei import Connection
+
+        if not hasattr(self.local, "connection"):
+            cookie = self.node.cluster.cookie.encode()
+            alive = f"plain{threading.get_ident()}"
+            self.local.connection = Connection(self.node.name, cookie, "localhost", alive, 10)
+        return self.local.connection.call("mnesia", function, list(arguments), 60)
+
+    def get(self, key: str) -> bytes:
+        return self.call("transaction", ExternalFun("mnesia", "read", 1), [(Atom("zarr_storage"), key.encode())])[1][0][
+            2
+        ]
+
+    def set(self, key: str, value: bytes) -> None:
+        record = (Atom("zarr_storage"), key.encode(), value)
+        self.call("sync_transaction", ExternalFun("mnesia", "write", 1), [record])
+        self.call("sync_log")
+
+    def close(self) -> None:
+        pass
+
+
+@functools.cache
+def erlang_node() -> Any:
+    """A node of the tests' own making, with Mnesia."""
+    sys.path.append(str(Path(__file__).parent.parent / "tests"))
+    from servers import erlang
+
+    return erlang.server()[0]
+
+
+def mnesia(place: Path) -> Store:
+    store = MnesiaStore("benchmark", erlang_node().name)
+    store.prepare()
+    return store
+
+
 class Entry(NamedTuple):
     """A store, and the plain client that it is measured against; both take a new directory."""
 
@@ -112,6 +160,7 @@ class Entry(NamedTuple):
 STORES: dict[str, Entry] = {
     "filesystem": Entry(lambda place: FilesystemStore(place / "store"), Files, "open, write, rename"),
     "memory": Entry(lambda place: MemoryStore(), Dict, "dict"),
+    "mnesia": Entry(mnesia, Libei, "libei"),
     "mock over memory": Entry(lambda place: MockStore(), Dict, "dict"),
     "zip": Entry(lambda place: ZipStore(place / "a.zip", mode="w"), Archive, "zipfile"),
 }

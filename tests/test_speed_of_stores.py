@@ -23,7 +23,7 @@ def test_every_store_is_measured_against_its_plain_client() -> None:
     done = run("--rounds", "1", "--mib", "2")
     assert done.returncode == 0, done.stderr
     rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in done.stdout.splitlines() if line]
-    for store in ("filesystem", "memory", "mock over memory", "zip"):
+    for store in ("filesystem", "memory", "mnesia", "mock over memory", "zip"):
         mine = [row[1:3] for row in rows if row[0] == store]
         sizes = [("set", size) for size in ("1 KiB", "100 KiB", "8 MiB")]
         assert {row[0] for row in mine[:6]} == {f"{what} {size}" for _, size in sizes for what in ("set", "get")}
