@@ -29,6 +29,7 @@ from zarrcy.errors import (
 from zarrcy.stores import mnesia_nodes
 from zarrcy.stores.erlang_terms import Atom, decode
 from zarrcy.stores.mnesia import MAX_VALUE_NBYTES, MnesiaStore, key_of, record_of
+from zarrcy.testing import STORE_LAWS
 
 EXZARR = Path(__file__).parent / "data" / "exzarr"
 _numbers = itertools.count()
@@ -535,6 +536,12 @@ def test_a_transaction_commits_chunks_and_metadata_together(node, store):
         assert zarrcy.open(store)[...].tolist() == [1] * 8
     assert zarrcy.open(store)[...].tolist() == [2] * 10
     assert zarrcy.open(store).attrs["version"] == 2
+
+
+@pytest.mark.parametrize("law", STORE_LAWS)
+def test_a_transaction_keeps_the_laws_of_stores(store, law):
+    with store.transaction() as tx:
+        STORE_LAWS[law](tx)
 
 
 def test_an_exception_drops_the_changes(store):
