@@ -26,13 +26,36 @@ from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
-__all__ = ["DATABASES", "EVERY", "MAKERS", "ON_SERVERS", "SECRETS", "STACKS", "guards", "has_recipe_for_writers"]
+__all__ = [
+    "DATABASES",
+    "EVERY",
+    "MAKERS",
+    "ON_SERVERS",
+    "SECRETS",
+    "STACKS",
+    "guards",
+    "has_recipe_for_writers",
+    "mnesia",
+]
 
 
 def filesystem(path: Path) -> Store:
     # A directory that is missing is an error, not an empty store.
     (path / "store").mkdir()
     return FilesystemStore(path / "store")
+
+
+_numbers = itertools.count()
+
+
+def mnesia(path: Path, *, durable: bool = False) -> Store:
+    # As above. The table is every test's; the array is the test's own. The nodes outlive the tests, so that few of them
+    # need to wait for the disc, which other programs keep busy.
+    first, second = servers.erlang.server()
+    SECRETS.add(first.cluster.cookie)
+    store = MnesiaStore(f"array {next(_numbers)}", nodes=[first.name, second.name], durable=durable)
+    store.prepare()
+    return store
 
 
 def mongo_gridfs(path: Path) -> Store:
@@ -51,18 +74,6 @@ def shared_memory(path: Path) -> Store:
 def sqlite(path: Path) -> Store:
     # As above.
     store = SQLiteStore(path / "data.db", "a")
-    store.prepare()
-    return store
-
-
-_numbers = itertools.count()
-
-
-def mnesia(path: Path) -> Store:
-    # As above. The table is every test's; the array is the test's own.
-    first, second = servers.erlang.server()
-    SECRETS.add(first.cluster.cookie)
-    store = MnesiaStore(f"array {next(_numbers)}", nodes=[first.name, second.name])
     store.prepare()
     return store
 

@@ -1,7 +1,7 @@
 """Every store and wrapper keeps the laws of stores, one test for each."""
 
 import pytest
-from store_makers import EVERY
+from store_makers import EVERY, mnesia
 
 from zarrcy.stores import Store
 from zarrcy.stores.memory import MemoryStore
@@ -43,6 +43,7 @@ FORMS = {
     **EVERY,
     "memory over a dict": lambda path: MemoryStore.over({}),
     "zip, durable": lambda path: ZipStore(path / "a.zip", durable=True, mode="x"),
+    "mnesia, durable": lambda path: mnesia(path, durable=True),
     "a store with only what must be written": lambda path: Plain(),
     "mock, with latency": lambda path: MockStore(latency=0.01, clock=VirtualClock()),
 }
