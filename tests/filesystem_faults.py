@@ -139,6 +139,21 @@ def fail_reads(root):
     print(json.dumps(total))
 
 
+def opening(root):
+    """How many of these calls an array is opened with, by format; the second time, when its document is known."""
+    import zarrcy
+
+    counts = {}
+    for zarr_format in (2, 3):
+        path = f"{root}/v{zarr_format}"
+        zarrcy.create_array(path, shape=(1000, 1000), chunks=(100, 100), zarr_format=zarr_format)
+        zarrcy.open_array(path, mode="r")
+        arm(FAIL, nth=-1)
+        zarrcy.open_array(path, mode="r")
+        counts[zarr_format] = disarm()
+    print(json.dumps(counts))
+
+
 def interrupt(root):
     """Interrupted and short calls are carried on."""
     total = 0
@@ -382,5 +397,5 @@ def record(root):
 
 if __name__ == "__main__":
     COMMANDS = (fail_writes, fail_reads, interrupt, kill_at_every_call, without_openat2, without_locks, record)
-    COMMANDS += (steal, fail_chunks, interrupt_chunks, kill_chunks)
+    COMMANDS += (opening, steal, fail_chunks, interrupt_chunks, kill_chunks)
     {command.__name__: command for command in COMMANDS}[sys.argv[1]](sys.argv[2])

@@ -168,7 +168,7 @@ def test_a_missing_key_is_none(store):
     assert not store.exists("a")
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 100_001, 3_000_000])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 100_001, 3_000_000])
 def test_a_value_comes_back(store, size):
     value = os.urandom(size)
     for kind in (bytes, bytearray, memoryview):

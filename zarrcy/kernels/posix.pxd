@@ -24,7 +24,7 @@ cdef enum WriteFlags:
 cdef class Directory:
     """A store's root directory, opened on first use, and what the reader and the writer need to know of it."""
     cdef readonly bytes path
-    cdef readonly str url
+    cdef str own_url          # empty: that of the path
     cdef readonly bint durable
     cdef readonly bint locks
     cdef const char* c_path   # of `path`, for use without the GIL
@@ -40,7 +40,8 @@ cdef class Directory:
     # enter it. It is opened again after is_current() gave 0, under the same number, so that a thread that uses it
     # is not disturbed.
     cdef int open(self) except -1
-    # 1 while the path still names the directory that was opened; 0 when it names another one or none.
+    # 1 while the path still names the directory that was opened; 0 when it names another one or none, or none was
+    # opened yet.
     cdef int is_current(self) noexcept nogil
     # Call it after open(). The first call finds out what the file system can do.
     cdef int write_flags(self) noexcept nogil

@@ -15,7 +15,7 @@ from zarrcy.kernels.posix_compat cimport (
 
 import os
 
-from zarrcy.kernels.posix_errors import store_error
+from zarrcy.kernels.posix_errors import file_url, store_error
 
 __all__ = ["Directory"]
 
@@ -222,7 +222,7 @@ cdef class Directory:
     path : bytes
         An absolute path.
     url : str
-        The URL of the store, for messages.
+        The URL of the store, for messages. Default: that of the path.
     durable : bool, default False
         Writes return when they would survive a power failure.
 
@@ -242,7 +242,7 @@ cdef class Directory:
     def __cinit__(self, bytes path, str url="", *, bint durable=False):
         self.path = path
         self.c_path = path
-        self.url = url or "file://" + os.fsdecode(path)
+        self.own_url = url
         self.durable = durable
         self.locks = True
         self.fd = -1
@@ -250,6 +250,11 @@ cdef class Directory:
     def __dealloc__(self):
         if self.fd >= 0:
             c_close(self.fd)
+
+    @property
+    def url(self):
+        # Made when it is asked for: quoting costs as much as opening an array may.
+        return self.own_url or file_url(os.fsdecode(self.path))
 
     cdef int open(self) except -1:
         cdef stat_result result
@@ -274,6 +279,8 @@ cdef class Directory:
 
     cdef int is_current(self) noexcept nogil:
         cdef stat_result result
+        if self.fd < 0:
+            return 0
         if c_stat(self.c_path, &result) == 0 and result.st_dev == self.device and result.st_ino == self.inode:
             return 1
         self.stale = True

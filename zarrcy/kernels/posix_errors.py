@@ -7,7 +7,7 @@ import os
 
 from zarrcy.errors import ConflictError, PermissionDeniedError, ReadOnlyError, StoreError, UnavailableError
 
-__all__ = ["store_error"]
+__all__ = ["file_url", "store_error"]
 
 _OUT_OF_FILES = "Raise the limit with `ulimit -n`, or close what is open."
 _PERMISSIONS = "Give your user the rights: `chmod -R u+rwX {path}` (or `chown`), or choose another directory."
@@ -43,6 +43,19 @@ _IN_MEMORY_HINTS = {
     "value is still there.",
     errno.ENOENT: "The table is gone: its owner has ended without an heir, or deleted it.",
 }
+
+
+def file_url(path: str) -> str:
+    """The ``file://`` URL of an absolute path.
+
+    Examples
+    --------
+    >>> file_url("/data/my ocean.zarr")
+    'file:///data/my%20ocean.zarr'
+    """
+    from urllib.parse import quote
+
+    return "file://" + quote(path, errors="surrogateescape")
 
 
 def store_error(code: int, url: str, key: str | None, *, path: str | None = None) -> StoreError:

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.kernels.posix import Directory
-from zarrcy.kernels.posix_errors import store_error
+from zarrcy.kernels.posix_errors import file_url, store_error
 from zarrcy.stores.files import Files, HeldKey
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
 
@@ -86,7 +86,7 @@ class FilesystemStore(Store):
     use = "Local development, standard Zarr format"
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> None:
-        text = os.fsdecode(path)
+        text = path if type(path) is str else os.fsdecode(path)
         if text.startswith("file://"):
             text = unquote(text.removeprefix("file://").removeprefix("localhost"))
         if not text or "\0" in text:
@@ -97,12 +97,13 @@ class FilesystemStore(Store):
         self._files = self._closed_files()
 
     def _closed_files(self) -> Files:
-        return Files(Directory(os.fsencode(self.path), self.url, durable=self.durable))
+        url = "" if type(self) is FilesystemStore else self.url
+        return Files(Directory(os.fsencode(self.path), url, durable=self.durable))
 
     @property
     def url(self) -> str:
         """The ``file://`` URL of the directory."""
-        return "file://" + quote(self.path, errors="surrogateescape")
+        return file_url(self.path)
 
     def options(self) -> dict[str, Any]:
         """The arguments that open this directory again; those with their default value are left out."""
