@@ -11,7 +11,7 @@ from zarrcy.defaults import array_metadata
 from zarrcy.errors import NodeNotFoundError, StoreError
 from zarrcy.groups import Group, consolidate
 from zarrcy.metadata import ArrayMetadata, GroupMetadata
-from zarrcy.places import ARRAY_PARAMETERS, StoreLike, make_array, make_node, opened
+from zarrcy.places import ARRAY_PARAMETERS, StoreLike, find_store, make_array, make_node, opened
 
 if TYPE_CHECKING:
     from zarrcy.display import Tree
@@ -173,9 +173,14 @@ def open(
     if mode in ("w", "w-"):
         raise ValueError(f"mode: open never makes a node: expected 'r', 'r+' or 'a', got {mode!r}; use create_array")
     try:
-        with opened(store, path, mode, storage, store_options) as (found, path):
+        found, path = find_store(store, path, mode, storage, store_options)
+        try:
             options = {"missing": missing, "write_empty_chunks": write_empty_chunks}
             return _open_in(found, path, mode, zarr_format, options)
+        except BaseException:
+            if found is not store:
+                found.close()
+            raise
     except StoreError as error:
         if error.code == "enoent" and error.key in (None, ""):
             raise NodeNotFoundError(
@@ -292,8 +297,9 @@ def _open_or_make(
             except NodeNotFoundError:
                 return create(found, path, **describing)
     else:
-        opening = {name: value for name, value in options.items() if name not in making or name in OPENING}
-        node = open(store, path, mode=mode, **opening)
+        if options:
+            options = {name: value for name, value in options.items() if name not in making or name in OPENING}
+        node = open(store, path, mode=mode, **options)
     if not isinstance(node, cls):
         got = "an array" if isinstance(node, Array) else "a group"
         what = f"expected {what}, got {got}"

@@ -157,6 +157,8 @@ def open(
     MemoryStore(name='scratch')
     """
     _check_mode(mode)
+    if type(target) is str and "://" not in target:
+        return _open_path(target, mode, options)  # most are; the questions below cost more than the store
     if isinstance(target, (Store, MutableMapping)):
         if options:
             raise TypeError(f"store: expected no options beside a {type(target).__name__}, got {', '.join(options)}")
