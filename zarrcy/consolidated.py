@@ -56,6 +56,10 @@ class Consolidated(Mapping[str, Any]):
     def __contains__(self, path: object) -> bool:
         return path in self.documents
 
+    def over(self, documents: dict[str, Any]) -> Consolidated:
+        """The same for other documents."""
+        return Consolidated(documents, self._parse, self.zarr_format)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (Consolidated, (self.documents, self._parse, self.zarr_format))
 
@@ -69,7 +73,7 @@ def below(nodes: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     if not isinstance(nodes, Consolidated):
         return {path[len(prefix) :]: nodes[path] for path in nodes if path.startswith(prefix)}
     documents = {path[len(prefix) :]: nodes.documents[path] for path in nodes if path.startswith(prefix)}
-    return Consolidated(documents, nodes._parse, nodes.zarr_format)
+    return nodes.over(documents)
 
 
 def inline_documents(data: object, where: str) -> dict[str, Any]:

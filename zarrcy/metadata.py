@@ -14,13 +14,14 @@ import numpy as np
 
 from zarrcy import dtypes
 from zarrcy.chunk_grid import ChunkKeyEncoding, RegularGrid
-from zarrcy.codecs.chain import check_order, codecs_from_json, codecs_to_json
+from zarrcy.codecs.chain import are_shareable, check_order, codecs_from_json, codecs_to_json
 from zarrcy.codecs.codec import Codec
 from zarrcy.codecs.layout import BytesCodec, Transpose
 from zarrcy.consolidated import Consolidated, inline_documents
 from zarrcy.document import MAX_INTEGER, decode, encode, integers, locate, mapping, show
 from zarrcy.dtypes import DataType
 from zarrcy.errors import MetadataError, UnknownExtensionError
+from zarrcy.remembered import Remembered, bytes_of
 
 if TYPE_CHECKING:
     from zarrcy.stores.store import Store
@@ -42,7 +43,16 @@ MAX_NDIM = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 class _Frozen:
     """Fields that are set once."""
 
-    __slots__: tuple[str, ...] = ()
+    __slots__: tuple[str, ...] = ("_pipelines",)  # the fields are those of the subclass
+
+    attributes: dict[str, Any]
+    extra_fields: dict[str, Any]
+    _pipelines: dict[bool, Any]
+
+    @property
+    def pipelines(self) -> dict[bool, Any]:
+        """What `zarrcy.transfer` has bound the codecs to, by whether it keeps empty chunks; twins share it."""
+        return self._pipelines
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name}: metadata does not change; use replace()")
@@ -52,6 +62,20 @@ class _Frozen:
 
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def loose(self) -> dict[str, Any]:
+        """What of the fields can be changed in place, as JSON values."""
+        return {"attributes": self.attributes, "extra_fields": self.extra_fields}
+
+    def twin(self, loose: dict[str, Any]) -> Any:
+        """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
+        cls = type(self)
+        twin = object.__new__(cls)
+        put = object.__setattr__
+        for name in cls.__slots__:
+            put(twin, name, loose[name] if name in loose else getattr(self, name))
+        put(twin, "_pipelines", self._pipelines)
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self._fields()))
@@ -163,7 +187,13 @@ class ArrayMetadata(_Frozen):
         put(self, "dimension_names", None if dimension_names is None else tuple(dimension_names))
         put(self, "zarr_format", zarr_format)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
+        put(self, "_pipelines", {})
         _check(self)
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether all that is not `loose` is immutable."""
+        return are_shareable(self.codecs)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -257,10 +287,27 @@ class GroupMetadata(_Frozen):
         put(self, "zarr_format", zarr_format)
         put(self, "consolidated", consolidated)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
+        put(self, "_pipelines", {})
         if zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format: expected 2 or 3, got {show(zarr_format)}")
         if zarr_format == 3:
             _check_extra_fields(self.extra_fields)
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether all that is not `loose` is immutable."""
+        return self.consolidated is None or isinstance(self.consolidated, Consolidated)
+
+    def loose(self) -> dict[str, Any]:
+        """What of the fields can be changed in place, as JSON values."""
+        members = self.consolidated
+        return {**super().loose(), **({"consolidated": members.documents} if isinstance(members, Consolidated) else {})}
+
+    def twin(self, loose: dict[str, Any]) -> Any:
+        """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
+        if isinstance(self.consolidated, Consolidated):
+            loose["consolidated"] = self.consolidated.over(loose["consolidated"])
+        return super().twin(loose)
 
     def replace(self, **changes: Any) -> GroupMetadata:
         """A copy with some fields changed."""
@@ -463,8 +510,13 @@ def _consolidated(data: object) -> Consolidated:
 
 
 def _parse_member(path: str, document: Any) -> ArrayMetadata | GroupMetadata:
-    with locate(f"zarr.json: consolidated_metadata.metadata[{show(path)}]"):
-        return from_document(document)
+    key = (b"member", bytes_of(document))
+    found: ArrayMetadata | GroupMetadata | None = _remembered.find(key)
+    if found is None:
+        with locate(f"zarr.json: consolidated_metadata.metadata[{show(path)}]"):
+            found = from_document(document)
+        _remembered.keep(key, found)
+    return found
 
 
 def to_document(metadata: ArrayMetadata | GroupMetadata) -> dict[str, Any]:
@@ -504,6 +556,9 @@ def _member_to_document(members: Mapping[str, ArrayMetadata | GroupMetadata], pa
     return to_document(metadata.replace(consolidated=None) if isinstance(metadata, GroupMetadata) else metadata)
 
 
+_remembered = Remembered()
+
+
 def document_keys(path: str) -> list[str]:
     """The keys that make up the metadata of the node at `path` (empty: the root).
 
@@ -525,12 +580,16 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
     UnknownExtensionError
         The document needs something that zarrcy does not know.
     """
-    key = document_keys(path)[0]
+    key = f"{path}/zarr.json" if path else "zarr.json"
     document = store.get(key)
     if document is None:
         return None
-    with locate(key, store.url):
-        return from_document(decode(document))
+    found: ArrayMetadata | GroupMetadata | None = _remembered.find((document,))
+    if found is None:
+        with locate(key, store.url):
+            found = from_document(decode(document))
+        _remembered.keep((document,), found)
+    return found
 
 
 def write(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata) -> None:

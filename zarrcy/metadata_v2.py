@@ -24,6 +24,7 @@ from zarrcy.document import decode, encode, integers, locate, mapping, show
 from zarrcy.dtypes import DataType
 from zarrcy.errors import ConflictError, MetadataError, NodeNotFoundError, UnknownExtensionError
 from zarrcy.metadata import MAX_NDIM, ArrayMetadata, GroupMetadata
+from zarrcy.remembered import Remembered, bytes_of
 
 if TYPE_CHECKING:
     from zarrcy.stores.store import Buffer, Store
@@ -55,6 +56,8 @@ class Format(NamedTuple):
     has_dimension_names: bool
     has_null_fill_value: bool
 
+
+_remembered = Remembered()
 
 _FORMATS = {
     2: Format("v2", has_codec_chains=False, has_shards=False, has_dimension_names=False, has_null_fill_value=True),
@@ -103,10 +106,16 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
         if document is None:
             continue
         attributes = store.get(_key(path, ATTRIBUTES))
-        with locate(_key(path, ATTRIBUTES), store.url):
-            decoded = {} if attributes is None else decode(attributes)
-        with locate(_key(path, name), store.url):
-            return parse(decode(document), decoded)
+        # The name, because a text may be one document as .zarray and another as .zgroup.
+        documents = (name.encode(), document) if attributes is None else (name.encode(), document, attributes)
+        found: ArrayMetadata | GroupMetadata | None = _remembered.find(documents)
+        if found is None:
+            with locate(_key(path, ATTRIBUTES), store.url):
+                decoded = {} if attributes is None else decode(attributes)
+            with locate(_key(path, name), store.url):
+                found = parse(decode(document), decoded)
+            _remembered.keep(documents, found)
+        return found
     return None
 
 
@@ -122,8 +131,12 @@ def read_consolidated(store: Store, path: str) -> GroupMetadata | None:
     document = store.get(key)
     if document is None:
         return None
-    with locate(key, store.url):
-        return consolidated_from_document(decode(document))
+    found: GroupMetadata | None = _remembered.find((CONSOLIDATED.encode(), document))
+    if found is None:
+        with locate(key, store.url):
+            found = consolidated_from_document(decode(document))
+        _remembered.keep((CONSOLIDATED.encode(), document), found)
+    return found
 
 
 def write(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata) -> None:
@@ -374,11 +387,17 @@ def consolidated_from_document(data: dict[str, Any]) -> GroupMetadata:
 
 
 def _parse_member(path: str, documents: Any) -> ArrayMetadata | GroupMetadata:
-    attributes = documents.get(ATTRIBUTES, {})
-    with locate(f"{CONSOLIDATED}: {path}"):
-        if ARRAY in documents:
-            return array_from_documents(documents[ARRAY], attributes)
-        return group_from_documents(documents[GROUP], attributes)
+    key = (b"member", bytes_of(documents))
+    found: ArrayMetadata | GroupMetadata | None = _remembered.find(key)
+    if found is None:
+        attributes = documents.get(ATTRIBUTES, {})
+        with locate(f"{CONSOLIDATED}: {path}"):
+            if ARRAY in documents:
+                found = array_from_documents(documents[ARRAY], attributes)
+            else:
+                found = group_from_documents(documents[GROUP], attributes)
+        _remembered.keep(key, found)
+    return found
 
 
 # The door: a node in either format.

@@ -68,9 +68,10 @@ cdef class Transfer:
         self.ndim = len(self.shape)
         for axis in range(self.ndim):
             self.extents[axis] = self.shape[axis]
-        fill = None if metadata.fill_value is None else np.asarray(metadata.fill_value, self.dtype).tobytes()
-        word = metadata.data_type.word
-        self.pipeline = CodecPipeline(metadata.codecs, metadata.chunk_shape, self.dtype, word, fill, keeps_empty)
+        pipelines = metadata.pipelines
+        self.pipeline = pipelines.get(keeps_empty)
+        if self.pipeline is None:
+            self.pipeline = pipelines[keeps_empty] = bound_pipeline(metadata, keeps_empty)
         self.cells = self.pipeline if self.pipeline.inner is None else self.pipeline.inner
         self.raises_missing = raises_missing
         encoding = metadata.chunk_key_encoding
@@ -160,6 +161,12 @@ cdef class Transfer:
         memcpy(call.strides, strides, (self.ndim + 1) * sizeof(int64_t))
         call.buffer = buffer
         call.n_values = plan.n_values
+
+
+cdef CodecPipeline bound_pipeline(metadata, bint keeps_empty):
+    fill = None if metadata.fill_value is None else np.asarray(metadata.fill_value, metadata.dtype).tobytes()
+    word = metadata.data_type.word
+    return CodecPipeline(metadata.codecs, metadata.chunk_shape, metadata.dtype, word, fill, keeps_empty)
 
 
 cdef int threads_worth(const Call* call, int64_t nbytes, int64_t n_threads) noexcept nogil:

@@ -11,11 +11,12 @@ from typing import Any
 
 from zarrcy.codecs import from_metadata
 from zarrcy.codecs.codec import Codec
-from zarrcy.codecs.layout import BytesCodec
+from zarrcy.codecs.layout import BytesCodec, Transpose
+from zarrcy.codecs.sharding import Sharding
 from zarrcy.document import extension, show
 from zarrcy.errors import MetadataError, UnknownExtensionError, ZarrcyError
 
-__all__ = ["check_order", "codec_from_json", "codec_kind", "codecs_from_json", "codecs_to_json"]
+__all__ = ["are_shareable", "check_order", "codec_from_json", "codec_kind", "codecs_from_json", "codecs_to_json"]
 
 # No chain has a use for more; a document with very many would keep its reader busy.
 MAX_CODECS = 64
@@ -125,3 +126,14 @@ def check_order(codecs: tuple[Codec, ...], where: str) -> None:
             if getattr(codec, "takes_array", False):
                 path = f"{where}[{i}]"
                 raise UnknownExtensionError(f"{path}: {codec.name} before big-endian bytes: expected little-endian")
+
+
+def are_shareable(codecs: Iterable[Codec]) -> bool:
+    """Whether arrays may share these codecs: those that run in Python may keep a state, whatever they promise."""
+    for codec in codecs:
+        if isinstance(codec, Sharding):
+            if not (are_shareable(codec.codecs) and are_shareable(codec.index_codecs)):
+                return False
+        elif codec.needs_gil and not isinstance(codec, (BytesCodec, Transpose)):
+            return False
+    return True
