@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 
 import zarrcy
 
 N_MEMBERS = 50
+N_DOCUMENTS = 200  # more than are remembered
 
 
 class Import:
@@ -37,6 +39,12 @@ class Open:
             group.create_array(f"member{i}", shape=(10,), chunks=(10,), dtype="int32")
         zarrcy.consolidate_metadata(self.group)
         self.options = options
+        self.opened = zarrcy.open_group(self.group, mode="r+")
+        store = zarrcy.stores.open({})
+        for i in range(N_DOCUMENTS):
+            zarrcy.create_array(store, f"a{i}", attributes={"number": i}, **options)
+        self.many = store
+        self.numbers = itertools.cycle(range(N_DOCUMENTS))
 
     def teardown(self, zarr_format: int) -> None:
         self.directory.cleanup()
@@ -44,8 +52,17 @@ class Open:
     def time_open_array(self, zarr_format: int) -> None:
         zarrcy.open_array(self.array, mode="r")
 
+    def time_open_array_of_a_new_document(self, zarr_format: int) -> None:
+        zarrcy.open_array(self.many, f"a{next(self.numbers)}", mode="r")
+
     def time_open_group(self, zarr_format: int) -> None:
         zarrcy.open_group(self.group, mode="r")
+
+    def time_open_member(self, zarr_format: int) -> None:
+        self.opened["member3"]
+
+    def time_open_member_consolidated(self, zarr_format: int) -> None:
+        zarrcy.open_group(self.group, mode="r")["member3"]
 
     def time_open_every_member(self, zarr_format: int) -> None:
         for _ in zarrcy.open_group(self.group, mode="r+").arrays():
