@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zarrcy.errors import MetadataError, UnknownExtensionError
 
 __all__ = ["MAX_INTEGER", "decode", "encode", "extension", "integer", "integers", "locate", "mapping", "show", "text"]
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Located(Protocol):
+        """What has a URL: a store, of which this module knows nothing else."""
+
+        @property
+        def url(self) -> str: ...
+
 
 # Shapes and sizes are counted in signed 64-bit integers, as NumPy does.
 MAX_INTEGER = 2**63 - 1
@@ -89,15 +99,16 @@ def _from_numpy(value: object) -> Any:
 
 
 @contextmanager
-def locate(key: str, store: str | None = None) -> Iterator[None]:
-    """Adds the key (and the store) of a document to an error about what stands in it."""
+def locate(key: str, store: Located | None = None) -> Iterator[None]:
+    """Adds the key (and the URL of the store) of a document to an error about what stands in it."""
     try:
         yield
     except RecursionError as error:
-        raise MetadataError("expected fewer nested values", key=key, store=store) from error
+        url = None if store is None else store.url
+        raise MetadataError("expected fewer nested values", key=key, store=url) from error
     except (MetadataError, UnknownExtensionError) as error:
         error.key = error.key or key
-        error.store = error.store or store
+        error.store = error.store or (None if store is None else store.url)
         raise
 
 

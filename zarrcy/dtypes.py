@@ -7,7 +7,6 @@ are in no registry.
 
 from __future__ import annotations
 
-import binascii
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -202,6 +201,9 @@ class DataType:
         """The ``fill_value`` of ``zarr.json`` that describes an item: the inverse of `fill_value_from_json`."""
         kind = self.dtype.kind
         if kind in "SV":
+            # Imported at first use, as it is a library of its own.
+            import binascii
+
             return binascii.b2a_base64(bytes(scalar), newline=False).decode("ascii")
         if kind == "U":
             return str(scalar)
@@ -325,6 +327,8 @@ def _bytes_from_json(value: object, where: str) -> bytes:
         return bytes(value)
     if type(value) is not str:
         raise MetadataError(f"{where}: expected base64 or a list of bytes, got {show(value)}")
+    import binascii
+
     try:
         return binascii.a2b_base64(value, strict_mode=True)
     except ValueError as error:  # binascii.Error is one; text beyond ASCII is a plain one

@@ -586,7 +586,7 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
         return None
     found: ArrayMetadata | GroupMetadata | None = _remembered.find((document,))
     if found is None:
-        with locate(key, store.url):
+        with locate(key, store):
             found = from_document(decode(document))
         _remembered.keep((document,), found)
     return found
@@ -601,6 +601,6 @@ def write(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata) -> N
         An attribute has no JSON spelling.
     """
     key = document_keys(path)[0]
-    with locate(key, store.url):
+    with locate(key, store):
         document = metadata.to_json()
     store.set(key, document)

@@ -110,9 +110,9 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
         documents = (name.encode(), document) if attributes is None else (name.encode(), document, attributes)
         found: ArrayMetadata | GroupMetadata | None = _remembered.find(documents)
         if found is None:
-            with locate(_key(path, ATTRIBUTES), store.url):
+            with locate(_key(path, ATTRIBUTES), store):
                 decoded = {} if attributes is None else decode(attributes)
-            with locate(_key(path, name), store.url):
+            with locate(_key(path, name), store):
                 found = parse(decode(document), decoded)
             _remembered.keep(documents, found)
         return found
@@ -133,7 +133,7 @@ def read_consolidated(store: Store, path: str) -> GroupMetadata | None:
         return None
     found: GroupMetadata | None = _remembered.find((CONSOLIDATED.encode(), document))
     if found is None:
-        with locate(key, store.url):
+        with locate(key, store):
             found = consolidated_from_document(decode(document))
         _remembered.keep((CONSOLIDATED.encode(), document), found)
     return found
@@ -149,7 +149,7 @@ def write(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata) -> N
     """
     for name, document in reversed(to_documents(metadata).items()):
         key = _key(path, name)
-        with locate(key, store.url):
+        with locate(key, store):
             value = encode(document)
         store.set(key, value)
 
@@ -163,7 +163,7 @@ def write_attributes(store: Store, path: str, attributes: dict[str, Any]) -> Non
         An attribute has no JSON spelling.
     """
     key = _key(path, ATTRIBUTES)
-    with locate(key, store.url):
+    with locate(key, store):
         value = encode(attributes)
     store.set(key, value)
 
@@ -188,7 +188,7 @@ def write_consolidated(store: Store, path: str, members: Mapping[str, ArrayMetad
 def _consolidated_value(store: Store, path: str, members: Mapping[str, ArrayMetadata | GroupMetadata]) -> bytes:
     key = _key(path, CONSOLIDATED)
     root = members[""] if "" in members else read(store, path)
-    with locate(key, store.url):
+    with locate(key, store):
         if not isinstance(root, GroupMetadata):
             raise MetadataError(f"expected a group at {show(path)}, got none")
         documents = {
@@ -543,7 +543,7 @@ def update_node(
         # A v2 node may have no attributes yet; those of no node would lie in the way of new ones.
         if document is None and not (node.zarr_format == 2 and attributes_only and node_exists(store, path)):
             raise NodeNotFoundError("expected the metadata of a node, got nothing", store=store.url, key=key)
-        with locate(key, store.url):
+        with locate(key, store):
             if node.zarr_format == 3:
                 current: Any = metadata.from_document(decode(document or b""))
                 result = change(current)

@@ -12,7 +12,8 @@ __all__ = ["checked_boolean", "checked_choice", "checked_integer", "checked_memb
 
 def checked_integer(name: str, value: object, low: int, high: int) -> int:
     """`value` as an int, when it is a whole number from `low` to `high`; booleans and floats are not."""
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+    # int first: to ask for the protocol costs more than all else about a codec.
+    if type(value) is int or (isinstance(value, SupportsIndex) and not isinstance(value, bool)):
         number = value.__index__()
         if low <= number <= high:
             return number
