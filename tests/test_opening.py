@@ -97,6 +97,19 @@ def test_arrays_of_equal_documents_share_their_bound_codecs(tmp_path: Path, zarr
     assert first._transfer is not second._transfer
 
 
+@pytest.mark.parametrize(("zarr_format", "most"), [(3, 75), (2, 85)])
+def test_an_array_that_differs_in_its_attributes_alone_takes_few_function_calls(
+    tmp_path: Path, zarr_format: int, most: int
+) -> None:
+    group = zarrcy.create_group(str(tmp_path / "g"), zarr_format=zarr_format)
+    for i, name in enumerate("abc"):
+        group.create_array(name, attributes={"number": i}, **OPTIONS)
+    assert dict(group["b"].attrs) == {"number": 1}  # json is loaded now
+    assert function_calls(lambda: group["a"]) <= most
+    assert [dict(group[name].attrs)["number"] for name in "cabcab"] == [2, 0, 1, 2, 0, 1]
+    assert group["a"]._transfer.pipeline is group["c"]._transfer.pipeline
+
+
 # ---- never old
 
 

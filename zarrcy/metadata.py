@@ -221,6 +221,10 @@ class ArrayMetadata(_Frozen):
         """``"little"`` or ``"big"``, the byte order of the stored items; ``None`` for single bytes."""
         return _endian(self.codecs)
 
+    def with_attributes(self, attributes: dict[str, Any]) -> ArrayMetadata:
+        """The same array with other attributes; it shares the other fields, and is not checked again."""
+        return self.twin({"attributes": attributes})  # type: ignore[no-any-return]
+
     def replace(self, **changes: Any) -> ArrayMetadata:
         """A copy with some fields changed."""
         return ArrayMetadata(**{**self._fields(), **changes})
@@ -451,7 +455,21 @@ def from_document(data: object) -> ArrayMetadata | GroupMetadata:
     raise MetadataError(f'node_type: expected "array" or "group", got {show(node_type)}')
 
 
+_remembered = Remembered()
+_remembered_arrays = Remembered()  # without their attributes: those are what the variables of a data set differ in
+
+
 def _array_from_document(data: dict[str, Any]) -> ArrayMetadata:
+    key = (bytes_of({name: value for name, value in data.items() if name != "attributes"}),)
+    found: ArrayMetadata | None = _remembered_arrays.find(key)
+    if found is None:
+        found = _new_array_from_document(data)
+        _remembered_arrays.keep(key, found.with_attributes({}))
+        return found
+    return found.with_attributes(mapping(data.get("attributes", {}), "attributes"))
+
+
+def _new_array_from_document(data: dict[str, Any]) -> ArrayMetadata:
     if not data.keys() >= _ARRAY_REQUIRED:
         missing = sorted(_ARRAY_REQUIRED - data.keys())[0]
         raise MetadataError(f"{missing}: expected this field, got nothing")
@@ -554,9 +572,6 @@ def _member_to_document(members: Mapping[str, ArrayMetadata | GroupMetadata], pa
         return members.documents[path]  # type: ignore[no-any-return]
     metadata = members[path]
     return to_document(metadata.replace(consolidated=None) if isinstance(metadata, GroupMetadata) else metadata)
-
-
-_remembered = Remembered()
 
 
 def document_keys(path: str) -> list[str]:

@@ -58,6 +58,7 @@ class Format(NamedTuple):
 
 
 _remembered = Remembered()
+_remembered_arrays = Remembered()  # by .zarray alone
 
 _FORMATS = {
     2: Format("v2", has_codec_chains=False, has_shards=False, has_dimension_names=False, has_null_fill_value=True),
@@ -204,6 +205,16 @@ def array_from_documents(data: dict[str, Any], attributes: dict[str, Any]) -> Ar
 
     Fields that the specification does not name are kept: it tells readers to pass over them.
     """
+    key = (bytes_of(data),)
+    found: ArrayMetadata | None = _remembered_arrays.find(key)
+    if found is None:
+        found = _new_array_from_documents(data, attributes)
+        _remembered_arrays.keep(key, found.with_attributes({}))
+        return found
+    return found.with_attributes(attributes)
+
+
+def _new_array_from_documents(data: dict[str, Any], attributes: dict[str, Any]) -> ArrayMetadata:
     _check_format(data)
     for name in _ARRAY_REQUIRED:
         if name not in data:

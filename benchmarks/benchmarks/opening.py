@@ -43,6 +43,7 @@ class Open:
         store = zarrcy.stores.open({})
         for i in range(N_DOCUMENTS):
             zarrcy.create_array(store, f"a{i}", attributes={"number": i}, **options)
+            zarrcy.create_array(store, f"b{i}", **{**options, "shape": (1000, 1000 + i)})
         self.many = store
         self.numbers = itertools.cycle(range(N_DOCUMENTS))
 
@@ -53,6 +54,9 @@ class Open:
         zarrcy.open_array(self.array, mode="r")
 
     def time_open_array_of_a_new_document(self, zarr_format: int) -> None:
+        zarrcy.open_array(self.many, f"b{next(self.numbers)}", mode="r")
+
+    def time_open_array_with_new_attributes(self, zarr_format: int) -> None:
         zarrcy.open_array(self.many, f"a{next(self.numbers)}", mode="r")
 
     def time_open_group(self, zarr_format: int) -> None:
