@@ -21,7 +21,8 @@ from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.mnesia import MnesiaStore
-from zarrcy.stores.mock import MockStore
+from zarrcy.stores.mock import Fault, MockStore, Reset, Status, VirtualClock
+from zarrcy.stores.retrying import RetryingStore
 from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
@@ -97,6 +98,14 @@ DATABASES = ON_SERVERS | {"sqlite"}
 # What the makers have given to stores and must show nowhere: passwords, cookies.
 SECRETS = {servers.mongodb.PASSWORD}
 
+
+def flaky(store: Store) -> Store:
+    """One call in five fails in a way that another try gets over."""
+    lost = Fault(Reset(stored=True), method=("get", "size", "set", "delete"), share=0.05)
+    faults = [Fault(Status(503), share=0.1), Fault(Status(429), share=0.05), lost]
+    return MockStore(store, faults, clock=VirtualClock())
+
+
 # Wrappers over those in the process.
 STACKS: dict[str, Callable[[Path], Store]] = {
     **{
@@ -105,6 +114,8 @@ STACKS: dict[str, Callable[[Path], Store]] = {
         if name not in ON_SERVERS
     },
     "mock over mock": lambda path: MockStore(MockStore()),
+    "retrying over memory": lambda path: RetryingStore(MemoryStore()),
+    "retrying over a flaky filesystem": lambda path: RetryingStore(flaky(filesystem(path))),
 }
 
 EVERY = MAKERS | STACKS

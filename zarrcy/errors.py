@@ -27,6 +27,8 @@ end.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ChecksumError",
     "ChunkCountWarning",
@@ -76,6 +78,9 @@ class ZarrcyError(Exception):
     'c/0: bytes: expected 4 bytes, got 3'
     """
 
+    # What a pickle keeps beside the message.
+    _fields: tuple[str, ...] = ("store", "key", "codec", "code", "hint")
+
     def __init__(
         self,
         message: str,
@@ -101,11 +106,11 @@ class ZarrcyError(Exception):
         return ": ".join([*where, self.message])
 
     def __reduce__(self) -> tuple[object, ...]:
-        fields = {name: getattr(self, name) for name in ("store", "key", "codec", "code", "hint")}
+        fields = {name: getattr(self, name) for name in self._fields}
         return (_rebuild, (type(self), self.message, fields))
 
 
-def _rebuild(cls: type[ZarrcyError], message: str, fields: dict[str, str | None]) -> ZarrcyError:
+def _rebuild(cls: type[ZarrcyError], message: str, fields: dict[str, Any]) -> ZarrcyError:
     return cls(message, **fields)
 
 
@@ -158,7 +163,23 @@ class ReadOnlyError(StoreError, PermissionError):
 
 
 class ThrottledError(StoreError):
-    """The service asks for fewer requests."""
+    """The service asks for fewer requests.
+
+    Parameters
+    ----------
+    message : str
+        What happened.
+    retry_after : float, optional
+        The seconds that the service asks to wait, where it says so.
+    **fields
+        As of `ZarrcyError`.
+    """
+
+    _fields = (*StoreError._fields, "retry_after")
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retry_after = retry_after
 
 
 class UnavailableError(StoreError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.mnesia import MnesiaStore
     from zarrcy.stores.mock import MockStore
     from zarrcy.stores.readonly import ReadOnlyStore
+    from zarrcy.stores.retrying import RetryingStore
     from zarrcy.stores.shared_memory import SharedMemoryStore
     from zarrcy.stores.sqlite import SQLiteStore
     from zarrcy.stores.zip import ZipStore
@@ -28,6 +29,7 @@ __all__ = [
     "MnesiaStore",
     "MockStore",
     "ReadOnlyStore",
+    "RetryingStore",
     "SQLiteStore",
     "SharedMemoryStore",
     "Store",
@@ -49,6 +51,7 @@ _MODULES = {
     "MnesiaStore": "mnesia",
     "MockStore": "mock",
     "ReadOnlyStore": "readonly",
+    "RetryingStore": "retrying",
     "SQLiteStore": "sqlite",
     "SharedMemoryStore": "shared_memory",
     "ZipStore": "zip",
