@@ -7,6 +7,7 @@ is in the table goes through all of them; what it can do (pickle, compare and sw
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import servers.mongodb
 
 from zarrcy.errors import ZarrcyError
 from zarrcy.stores import Store
+from zarrcy.stores.cached import CachedStore
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
@@ -116,6 +118,10 @@ STACKS: dict[str, Callable[[Path], Store]] = {
     "mock over mock": lambda path: MockStore(MockStore()),
     "retrying over memory": lambda path: RetryingStore(MemoryStore()),
     "retrying over a flaky filesystem": lambda path: RetryingStore(flaky(filesystem(path))),
+    "cached over memory": lambda path: CachedStore(MemoryStore(), MemoryStore(), max_nbytes=1 << 20),
+    "cached for ever over retrying over a flaky sqlite": lambda path: CachedStore(
+        RetryingStore(flaky(sqlite(path))), FilesystemStore(path / "cache"), ttl=math.inf
+    ),
 }
 
 EVERY = MAKERS | STACKS

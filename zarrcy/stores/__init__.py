@@ -10,6 +10,7 @@ from zarrcy.stores.catalogue import StoreInfo, by_name, info, names, open, regis
 from zarrcy.stores.store import Buffer, Store, Version
 
 if TYPE_CHECKING:
+    from zarrcy.stores.cached import CachedStore
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.gridfs import GridFSStore
     from zarrcy.stores.memory import MemoryStore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Buffer",
+    "CachedStore",
     "FilesystemStore",
     "GridFSStore",
     "MemoryStore",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "CachedStore": "cached",
     "FilesystemStore": "filesystem",
     "GridFSStore": "gridfs",
     "MemoryStore": "memory",
