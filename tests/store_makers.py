@@ -24,6 +24,7 @@ from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.mnesia import MnesiaStore
 from zarrcy.stores.mock import Fault, MockStore, Reset, Status, VirtualClock
+from zarrcy.stores.partitioned import PartitionedStore
 from zarrcy.stores.retrying import RetryingStore
 from zarrcy.stores.shared_memory import SharedMemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
@@ -116,11 +117,13 @@ STACKS: dict[str, Callable[[Path], Store]] = {
         if name not in ON_SERVERS
     },
     "mock over mock": lambda path: MockStore(MockStore()),
-    "retrying over memory": lambda path: RetryingStore(MemoryStore()),
     "retrying over a flaky filesystem": lambda path: RetryingStore(flaky(filesystem(path))),
-    "cached over memory": lambda path: CachedStore(MemoryStore(), MemoryStore(), max_nbytes=1 << 20),
-    "cached for ever over retrying over a flaky sqlite": lambda path: CachedStore(
-        RetryingStore(flaky(sqlite(path))), FilesystemStore(path / "cache"), ttl=math.inf
+    "partitioned over a filesystem": lambda path: PartitionedStore(filesystem(path), 20),
+    "cached over partitioned over memory": lambda path: CachedStore(
+        PartitionedStore(MemoryStore(), 3), MemoryStore(), max_nbytes=1 << 20
+    ),
+    "cached for ever over retrying over a flaky shared_memory": lambda path: CachedStore(
+        RetryingStore(flaky(shared_memory(path))), FilesystemStore(path / "cache"), ttl=math.inf
     ),
 }
 

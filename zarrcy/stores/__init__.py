@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from zarrcy.stores.cached import CachedStore
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.gridfs import GridFSStore
+    from zarrcy.stores.key_copies import CopiedKeys, copy_store
     from zarrcy.stores.memory import MemoryStore
     from zarrcy.stores.mnesia import MnesiaStore
     from zarrcy.stores.mock import MockStore
+    from zarrcy.stores.partitioned import PartitionedStore
     from zarrcy.stores.readonly import ReadOnlyStore
     from zarrcy.stores.retrying import RetryingStore
     from zarrcy.stores.shared_memory import SharedMemoryStore
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Buffer",
     "CachedStore",
+    "CopiedKeys",
     "FilesystemStore",
     "GridFSStore",
     "MemoryStore",
     "MnesiaStore",
     "MockStore",
+    "PartitionedStore",
     "ReadOnlyStore",
     "RetryingStore",
     "SQLiteStore",
@@ -39,6 +43,7 @@ __all__ = [
     "Version",
     "ZipStore",
     "by_name",
+    "copy_store",
     "info",
     "names",
     "open",
@@ -48,16 +53,19 @@ __all__ = [
 
 _MODULES = {
     "CachedStore": "cached",
+    "CopiedKeys": "key_copies",
     "FilesystemStore": "filesystem",
     "GridFSStore": "gridfs",
     "MemoryStore": "memory",
     "MnesiaStore": "mnesia",
     "MockStore": "mock",
+    "PartitionedStore": "partitioned",
     "ReadOnlyStore": "readonly",
     "RetryingStore": "retrying",
     "SQLiteStore": "sqlite",
     "SharedMemoryStore": "shared_memory",
     "ZipStore": "zip",
+    "copy_store": "key_copies",
 }
 
 
