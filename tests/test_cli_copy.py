@@ -188,3 +188,35 @@ def test_filters_of_v2_become_codecs_of_v3(capsys: Any) -> None:
     found = zarrcy.open("three.zarr")
     assert [codec.name for codec in found.codecs] == ["numcodecs.delta", "bytes", "gzip", "numcodecs.zlib"]
     assert (found[:] == 7).all()
+
+
+# sync
+
+
+def test_sync_brings_several_stores_up_to_date(capsys: Any) -> None:
+    def sync(*arguments: str) -> dict[str, Any]:
+        assert main(["sync", "source.zarr", *arguments, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    done = sync("a.zarr", "b.zip")
+    n = len(list(zarrcy.stores.open("source.zarr").list_prefix()))
+    assert (done["copied"], done["unchanged"], done["deleted"], len(done["targets"])) == (2 * n, 0, 0, 2)
+    check("a.zarr")
+    check("b.zip")
+    zarrcy.open("source.zarr", mode="r+")["time"][0] = 5
+    zarrcy.create_array("a.zarr", "new", shape=1)
+    done = sync("a.zarr", "b.zip", "--delete", "--no-verify")
+    assert (done["copied"], done["unchanged"], done["deleted"]) == (2, 2 * n - 2, 1)
+    assert zarrcy.open("b.zip")["time"][0] == 5 and "new" not in zarrcy.open("a.zarr")
+    assert sync("a.zarr", "--prefix", "data/")["copied"] == 0
+    assert main(["sync", "source.zarr", "a.zarr"]) == 0
+    assert "copied 0 values" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["source.zarr", "source.zarr/data", "."])
+def test_sync_refuses_the_source_as_its_target(target: str, source: Path, capsys: Any) -> None:
+    before = sorted(source.rglob("*"))
+    assert main(["sync", "source.zarr", target, "--delete"]) == 2
+    assert "apart from" in capsys.readouterr().err
+    assert sorted(source.rglob("*")) == before

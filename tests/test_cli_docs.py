@@ -40,6 +40,7 @@ COMMANDS: dict[str, list[str]] = {
     "tree": ["h.zarr"],
     "ls": ["h.zarr", "-l", "-r"],
     "copy": ["h.zarr", "copy.zarr", "--overwrite"],
+    "sync": ["h.zarr", "synced.zarr", "again.zarr"],
     "validate": ["h.zarr", "--deep"],
     "repair": ["h.zarr"],
     "stores": [],

@@ -132,6 +132,21 @@ def copy(
 
 
 @app.command()
+def sync(
+    source: Annotated[str, typer.Argument(help="Path or URL of the store to read.", show_default=False)],
+    targets: Annotated[list[str], typer.Argument(help="Paths or URLs of the stores to write.", show_default=False)],
+    prefix: Annotated[str, typer.Option(help='Only the keys below it; it ends in "/".')] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete in the targets what the source has not.")] = False,
+    verify: Annotated[bool, typer.Option(help="Read what was written, and compare.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring stores up to date with another one, key by key: what is there already is not written again."""
+    with human.progress(quiet=as_json) as progress:
+        document = copying.sync(source, targets, prefix, delete, verify, progress)
+    present(document, human.synced, as_json)
+
+
+@app.command()
 def validate(
     store: StoreArgument,
     path: PathArgument = "",

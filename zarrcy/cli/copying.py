@@ -1,8 +1,13 @@
-"""``zarrcy copy``: `zarrcy.copy`, node by node, with shapes that hold for the arrays that have as many axes."""
+"""``zarrcy copy`` and ``zarrcy sync``.
+
+The first is `zarrcy.copy`, node by node, with shapes that hold for the arrays that have as many axes; the second is
+`zarrcy.stores.copy_store`, key by key.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import typer
@@ -12,9 +17,9 @@ from zarrcy.cli.documents import opened
 from zarrcy.cli.human import Ticker
 from zarrcy.copying import check_apart
 from zarrcy.errors import NodeExistsError
-from zarrcy.stores import Store
+from zarrcy.stores import Store, copy_store
 
-__all__ = ["Options", "copy", "parse_shape"]
+__all__ = ["Options", "copy", "parse_shape", "sync"]
 
 Document = dict[str, Any]
 Node = zarrcy.Array | zarrcy.Group
@@ -69,6 +74,28 @@ def copy(source: str, source_path: str, target: str, target_path: str, options: 
                 "nbytes_stored": sum(array.nbytes_stored for array in arrays),
                 "seconds": round(time.perf_counter() - start, 3),
             }
+
+
+def sync(source: str, targets: list[str], prefix: str, delete: bool, verify: bool, progress: Ticker) -> Document:
+    """Copy keys to several stores; the document is described in ``docs/cli.md``."""
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        store = stack.enter_context(opened(source))
+        into = [stack.enter_context(zarrcy.stores.open(target, mode="a")) for target in targets]
+
+        def tick(done: int, n_keys: int) -> None:
+            progress(store.url, done, n_keys)
+
+        try:
+            done = copy_store(store, *into, prefix=prefix, delete=delete, verify=verify, progress=tick)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return {
+            "source": store.url,
+            "targets": [target.url for target in into],
+            **done._asdict(),
+            "seconds": round(time.perf_counter() - start, 3),
+        }
 
 
 def copy_nodes(

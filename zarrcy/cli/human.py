@@ -209,6 +209,12 @@ def copied(document: Document) -> RenderableType:
     return Text(f"{line}, stored as {nbytes(document['nbytes_stored'])} in {plain(document['target'])}")
 
 
+def synced(document: Document) -> RenderableType:
+    line = f"copied {count(document['copied'], 'value')}, {nbytes(document['nbytes'])}, to "
+    line += f"{count(len(document['targets']), 'store')} in {document['seconds']:.2f} s"
+    return Text(f"{line}; {document['unchanged']} were there already, {document['deleted']} deleted")
+
+
 def validated(document: Document) -> RenderableType:
     checked = document["checked"]
     nodes = f"{count(checked['groups'], 'group')}, {count(checked['arrays'], 'array')}"
