@@ -1,8 +1,9 @@
 """What zarrcy costs over the plain client of each store: values one by one, and one array as a whole.
 
 ``python benchmarks/stores.py`` prints two Markdown tables. The reference does the same with what a program would use
-without zarrcy: ``open``, ``write`` and ``rename`` for a directory, a dict for memory, `zipfile` for an archive. Rounds
-of the two are interleaved and their medians compared, in CPU time and in wall time; above 1.0, zarrcy takes longer.
+without zarrcy (`plain_clients.py`): ``open``, ``write`` and ``rename`` for a directory, a dict for memory, `zipfile`
+for an archive. Rounds of the two are interleaved and their medians compared, in CPU time and in wall time; above 1.0,
+zarrcy takes longer.
 
 A store is an entry of `STORES`: how to open it, and its plain client.
 """
@@ -10,137 +11,28 @@ A store is an entry of `STORES`: how to open it, and its plain client.
 from __future__ import annotations
 
 import argparse
-import functools
-import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-import warnings
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import zarrcy
 from zarrcy.stores import FilesystemStore, MemoryStore, MnesiaStore, MockStore, Store, ZipStore
-from zarrcy.stores.erlang_terms import Atom, ExternalFun
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
+
+from plain_clients import Archive, Client, Dict, Files, Libei, erlang_node
 
 SIZES = {"1 KiB": 1 << 10, "100 KiB": 100 << 10, "8 MiB": 8 << 20}
 THREADS = (1, 8, 32)
 CHUNK_NBYTES = 1 << 20
 N_KEYS = 8  # of the values that are set and got one after another
-
-
-class Client(Protocol):
-    """What a program would use without zarrcy. Any thread may call it."""
-
-    def get(self, key: str) -> Any:
-        """The value as something that NumPy reads."""
-
-    def set(self, key: str, value: bytes) -> None:
-        """Store a value as safely as the store does."""
-
-    def close(self) -> None:
-        """Give back what is open."""
-
-
-class Files:
-    """A directory with one file for each value, which is replaced by renaming."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        for prefix in ("v", "c"):
-            (place / prefix).mkdir()
-
-    def get(self, key: str) -> bytes:
-        with open(f"{self.place}/{key}", "rb") as file:  # noqa: PTH123 - without the cost of pathlib
-            return file.read()
-
-    def set(self, key: str, value: bytes) -> None:
-        path = f"{self.place}/{key}"
-        temporary = f"{path}.{threading.get_ident()}"
-        with open(temporary, "wb") as file:  # noqa: PTH123 - as above
-            file.write(value)
-        os.rename(temporary, path)  # noqa: PTH104 - as above
-
-    def close(self) -> None:
-        pass
-
-
-class Dict:
-    """A dict."""
-
-    def __init__(self, place: Path) -> None:
-        self.values: dict[str, bytes] = {}
-        self.get = self.values.__getitem__
-        self.set = self.values.__setitem__
-
-    def close(self) -> None:
-        pass
-
-
-class Archive:
-    """`zipfile`, which a lock shares among threads."""
-
-    def __init__(self, place: Path) -> None:
-        self.file = zipfile.ZipFile(place / "plain.zip", "w")
-        self.lock = threading.Lock()
-
-    def get(self, key: str) -> bytes:
-        with self.lock:
-            return self.file.read(key)
-
-    def set(self, key: str, value: bytes) -> None:
-        with self.lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name that is written again
-            self.file.writestr(key, value)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class Libei:
-    """Calls of Mnesia through OTP's C library, each followed by a flush of the log; a connection for each thread."""
-
-    def __init__(self, place: Path) -> None:
-        self.node = erlang_node()
-        self.local = threading.local()
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        from zarrcy.stores.ei import Connection
-
-        if not hasattr(self.local, "connection"):
-            cookie = self.node.cluster.cookie.encode()
-            alive = f"plain{threading.get_ident()}"
-            self.local.connection = Connection(self.node.name, cookie, "localhost", alive, 10)
-        return self.local.connection.call("mnesia", function, list(arguments), 60)
-
-    def get(self, key: str) -> bytes:
-        return self.call("transaction", ExternalFun("mnesia", "read", 1), [(Atom("zarr_storage"), key.encode())])[1][0][
-            2
-        ]
-
-    def set(self, key: str, value: bytes) -> None:
-        record = (Atom("zarr_storage"), key.encode(), value)
-        self.call("sync_transaction", ExternalFun("mnesia", "write", 1), [record])
-        self.call("sync_log")
-
-    def close(self) -> None:
-        pass
-
-
-@functools.cache
-def erlang_node() -> Any:
-    """A node of the tests' own making, with Mnesia."""
-    sys.path.append(str(Path(__file__).parent.parent / "tests"))
-    from servers import erlang
-
-    return erlang.server()[0]
 
 
 def mnesia(place: Path) -> Store:
