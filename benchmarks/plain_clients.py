@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sqlite3
 import sys
 import threading
 import warnings
 import zipfile
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +18,15 @@ from zarrcy.stores.erlang_terms import Atom, ExternalFun
 
 __all__ = [
     "Archive",
+    "Blocks",
     "Client",
+    "Database",
     "Dict",
     "Files",
+    "GridFS",
     "Libei",
     "erlang_node",
+    "mongodb_server",
 ]
 
 
@@ -122,10 +128,103 @@ class Libei:
         pass
 
 
+class Database:
+    """A table of `sqlite3` with a write-ahead log; every commit waits for the disk. A connection for each thread."""
+
+    def __init__(self, place: Path) -> None:
+        self.path = place / "plain.db"
+        self.local = threading.local()
+        self.connections: list[sqlite3.Connection] = []
+        connection = self.connection()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE plain (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+
+    def connection(self) -> sqlite3.Connection:
+        if not hasattr(self.local, "connection"):
+            # Another thread closes it. The timeout is that of the store: 32 writers wait for one lock.
+            connection = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA synchronous = FULL")
+            self.connections.append(connection)
+            self.local.connection = connection
+        return self.local.connection
+
+    def get(self, key: str) -> bytes:
+        return self.connection().execute("SELECT value FROM plain WHERE key = ?", (key,)).fetchone()[0]
+
+    def set(self, key: str, value: bytes) -> None:
+        self.connection().execute("INSERT OR REPLACE INTO plain VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+
+class Blocks:
+    """A block of `multiprocessing.shared_memory` for each key, which stays open.
+
+    It does less than the store: a reader may see half of an old value and half of a new one, and another process must
+    be told the name of each block.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.blocks: dict[str, SharedMemory] = {}
+
+    def get(self, key: str) -> bytes:
+        return bytes(self.blocks[key].buf)
+
+    def set(self, key: str, value: bytes) -> None:
+        block = self.blocks.get(key)
+        if block is None or block.size != len(value):
+            if block is not None:
+                remove(block)
+            block = self.blocks[key] = SharedMemory(create=True, size=len(value))
+        block.buf[:] = value
+
+    def close(self) -> None:
+        for block in self.blocks.values():
+            remove(block)
+
+
+def remove(block: SharedMemory) -> None:
+    block.close()
+    block.unlink()
+
+
+class GridFS:
+    """The `gridfs` of pymongo: a new file for each value, then the older ones are deleted."""
+
+    def __init__(self, place: Path) -> None:
+        import gridfs
+        import pymongo
+
+        self.client: Any = pymongo.MongoClient(mongodb_server().url())
+        # As the store: a value is on a majority of the members, and nobody waits for that of what is deleted.
+        majority, one = pymongo.WriteConcern("majority"), pymongo.WriteConcern(1)
+        self.files = gridfs.GridFS(self.client.get_database(write_concern=majority), "plain")
+        self.older = gridfs.GridFS(self.client.get_database(write_concern=one), "plain")
+
+    def get(self, key: str) -> bytes:
+        return self.files.get_last_version(key).read()
+
+    def set(self, key: str, value: bytes) -> None:
+        new = self.files.put(value, filename=key)
+        for each in self.older.find({"filename": key, "_id": {"$ne": new}}):
+            self.older.delete(each._id)
+
+    def close(self) -> None:
+        self.client.close()
+
+
 @functools.cache
 def erlang_node() -> Any:
     """A node of the tests' own making, with Mnesia."""
     return of_the_tests("erlang").server()[0]
+
+
+@functools.cache
+def mongodb_server() -> Any:
+    """A replica set of the tests' own making, of one member."""
+    return of_the_tests("mongodb").server()
 
 
 def of_the_tests(server: str) -> Any:

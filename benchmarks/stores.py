@@ -2,8 +2,8 @@
 
 ``python benchmarks/stores.py`` prints two Markdown tables. The reference does the same with what a program would use
 without zarrcy (`plain_clients.py`): ``open``, ``write`` and ``rename`` for a directory, a dict for memory, `zipfile`
-for an archive. Rounds of the two are interleaved and their medians compared, in CPU time and in wall time; above 1.0,
-zarrcy takes longer.
+for an archive, `sqlite3` for a database file. Rounds of the two are interleaved and their medians compared, in CPU time
+and in wall time; above 1.0, zarrcy takes longer. The CPU time is that of this process, without that of a server.
 
 A store is an entry of `STORES`: how to open it, and its plain client.
 """
@@ -15,19 +15,30 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import zarrcy
-from zarrcy.stores import FilesystemStore, MemoryStore, MnesiaStore, MockStore, Store, ZipStore
+from zarrcy.stores import (
+    FilesystemStore,
+    GridFSStore,
+    MemoryStore,
+    MnesiaStore,
+    MockStore,
+    SharedMemoryStore,
+    SQLiteStore,
+    Store,
+    ZipStore,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
-from plain_clients import Archive, Client, Dict, Files, Libei, erlang_node
+from plain_clients import Archive, Blocks, Client, Database, Dict, Files, GridFS, Libei, erlang_node, mongodb_server
 
 SIZES = {"1 KiB": 1 << 10, "100 KiB": 100 << 10, "8 MiB": 8 << 20}
 THREADS = (1, 8, 32)
@@ -41,10 +52,26 @@ def mnesia(place: Path) -> Store:
     return store
 
 
+def mongo_gridfs(place: Path) -> Store:
+    return GridFSStore(mongodb_server().url(), bucket="store", array_id="benchmark")
+
+
+@contextmanager
+def shared_memory(place: Path) -> Iterator[Store]:
+    """A new table that this process owns."""
+    with SharedMemoryStore(f"benchmark {place.name}") as store:
+        store.prepare()
+        try:
+            yield store
+        finally:
+            # The table would take memory until some other process opens one.
+            store.delete_table()
+
+
 class Entry(NamedTuple):
     """A store, and the plain client that it is measured against; both take a new directory."""
 
-    store: Callable[[Path], Store]
+    store: Callable[[Path], AbstractContextManager[Store]]
     client: Callable[[Path], Client]
     reference: str
 
@@ -54,6 +81,9 @@ STORES: dict[str, Entry] = {
     "memory": Entry(lambda place: MemoryStore(), Dict, "dict"),
     "mnesia": Entry(mnesia, Libei, "libei"),
     "mock over memory": Entry(lambda place: MockStore(), Dict, "dict"),
+    "mongo_gridfs": Entry(mongo_gridfs, GridFS, "gridfs of pymongo"),
+    "shared_memory": Entry(shared_memory, Blocks, "a SharedMemory for each key, not atomic"),
+    "sqlite": Entry(lambda place: SQLiteStore(place / "store.db"), Database, "sqlite3"),
     "zip": Entry(lambda place: ZipStore(place / "a.zip", mode="w"), Archive, "zipfile"),
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "stores.py"
+STORES = ("filesystem", "memory", "mnesia", "mock over memory", "mongo_gridfs", "shared_memory", "sqlite", "zip")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +24,7 @@ def test_every_store_is_measured_against_its_plain_client() -> None:
     done = run("--rounds", "1", "--mib", "2")
     assert done.returncode == 0, done.stderr
     rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in done.stdout.splitlines() if line]
-    for store in ("filesystem", "memory", "mnesia", "mock over memory", "zip"):
+    for store in STORES:
         mine = [row[1:3] for row in rows if row[0] == store]
         sizes = [("set", size) for size in ("1 KiB", "100 KiB", "8 MiB")]
         assert {row[0] for row in mine[:6]} == {f"{what} {size}" for _, size in sizes for what in ("set", "get")}
