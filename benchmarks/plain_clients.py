@@ -136,6 +136,7 @@ class Database:
         self.local = threading.local()
         self.connections: list[sqlite3.Connection] = []
         connection = self.connection()
+        connection.execute("PRAGMA page_size = 16384")  # as the store's: larger values cost less
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE plain (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
 
