@@ -7,6 +7,7 @@ from libc cimport errno as c_errno
 from libc.stdint cimport int64_t, uint64_t
 from zarrcy.kernels.buffer cimport Bytes
 from zarrcy.kernels.pool cimport Worker
+from zarrcy.kernels.posix_compat cimport shared_int, shared_uint64
 
 cdef enum:
     NAME_NBYTES = 255          # longest file name on every file system in use
@@ -22,20 +23,23 @@ cdef enum WriteFlags:
     COUNTS_LINKS = 8  # an open file without a name has no links; network file systems may give it another name
 
 cdef class Directory:
-    """A store's root directory, opened on first use, and what the reader and the writer need to know of it."""
+    """A store's root directory, opened on first use, and what the reader and the writer need to know of it.
+
+    The shared numbers are read, and some written, by threads without the GIL while open() writes them.
+    """
     cdef readonly bytes path
     cdef str own_url          # empty: that of the path
     cdef readonly bint durable
-    cdef readonly bint locks
     cdef const char* c_path   # of `path`, for use without the GIL
-    cdef int fd
-    cdef bint stale           # is_current() found another directory, or none: the next open() opens again
-    cdef bint counts_links
-    cdef bint probed          # `locks` and `counts_links` were found out
-    cdef uint64_t device, inode
+    cdef shared_int fd
+    cdef shared_int stale     # is_current() found another directory, or none: the next open() opens again
+    cdef shared_int has_locks
+    cdef shared_int counts_links
+    cdef shared_int probed    # `has_locks` and `counts_links` were found out
+    cdef shared_uint64 device, inode
     # How often it was opened. Another thread may open it again between a call and is_current(): -ENOENT means
     # that the key is absent when is_current() and the generation is the one from before the call.
-    cdef readonly int generation
+    cdef shared_int generation
     # The descriptor, opened if needed; raises StoreError when there is no such directory, or the process may not
     # enter it. It is opened again after is_current() gave 0, under the same number, so that a thread that uses it
     # is not disturbed.

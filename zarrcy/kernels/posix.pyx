@@ -244,7 +244,7 @@ cdef class Directory:
         self.c_path = path
         self.own_url = url
         self.durable = durable
-        self.locks = True
+        self.has_locks = True
         self.fd = -1
 
     def __dealloc__(self):
@@ -271,10 +271,15 @@ cdef class Directory:
         else:
             # The same number, at one instant: other threads are using it.
             zarrcy_move(fd, self.fd)
-        self.device, self.inode = result.st_dev, result.st_ino
-        self.stale = self.probed = self.counts_links = False
-        self.locks = True
-        self.generation += 1
+        # The generation after the descriptor: who begins at the new one uses the new directory. And before the
+        # identity: to whom is_current() says that the new one is there, the generation says that it was another before.
+        self.generation = self.generation + 1
+        self.device = result.st_dev
+        self.inode = result.st_ino
+        self.has_locks = True
+        self.counts_links = False
+        self.probed = False
+        self.stale = False
         return self.fd
 
     cdef int is_current(self) noexcept nogil:
@@ -289,16 +294,21 @@ cdef class Directory:
     cdef int write_flags(self) noexcept nogil:
         if not self.probed and self.fd >= 0:
             self.find_out(self.fd)
-        return ((DURABLE if self.durable else 0) | (0 if self.locks else UNLOCKED)
+        return ((DURABLE if self.durable else 0) | (0 if self.has_locks else UNLOCKED)
                 | (COUNTS_LINKS if self.counts_links else 0))
 
     cdef int find_out(self, int root) noexcept nogil:
         cdef bint locks, counts_links
         cdef int rc = probe_root(root, &locks, &counts_links)
         if rc == 0:
-            self.locks, self.counts_links = locks, counts_links
+            self.has_locks = locks
+            self.counts_links = counts_links
             self.probed = True
         return rc
+
+    @property
+    def locks(self):
+        return self.has_locks != 0
 
     def error(self, int code, key):
         """The exception for an errno at a key, or at the root itself with ``None``."""

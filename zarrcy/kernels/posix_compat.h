@@ -12,6 +12,11 @@
 
 #define ZARRCY_PARTIAL ".zarrcy-partial"
 
+// Numbers that some threads read while another writes them. Each access is one atomic operation, in an order that is
+// the same for all threads.
+typedef _Atomic int zarrcy_shared_int;
+typedef _Atomic uint64_t zarrcy_shared_uint64;
+
 #ifdef __linux__
 #include <sys/syscall.h>
 

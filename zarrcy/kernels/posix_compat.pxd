@@ -5,6 +5,8 @@ cdef extern from "posix_compat.h" nogil:
     ctypedef int mode_t
     ctypedef uint64_t dev_t
     ctypedef uint64_t ino_t
+    ctypedef int shared_int "zarrcy_shared_int"
+    ctypedef uint64_t shared_uint64 "zarrcy_shared_uint64"
     cdef struct stat_result "stat":
         mode_t st_mode
         dev_t st_dev
