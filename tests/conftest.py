@@ -11,6 +11,7 @@ from types import ModuleType
 
 import hypothesis
 import pytest
+import sanitized
 import servers.process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fixed")
 
+collect_ignore = list(sanitized.left_out()) if sanitized.KIND else []
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long versions of the promises' tests too")
@@ -32,7 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header() -> str:
     import zarrcy
 
-    return f"zarrcy: {Path(zarrcy.__file__).parent}"
+    place = f"zarrcy: {Path(zarrcy.__file__).parent}"
+    if sanitized.KIND is None:
+        return place
+    return f"{place}, with {sanitized.KIND}; without the tests of bounds and {len(collect_ignore)} files"
 
 
 def pytest_configure() -> None:
@@ -47,11 +53,12 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
-    long = [item for item in items if item.get_closest_marker("long")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in set(long)]
+    left_out = {name for name in ("long",) if not config.getoption("--long")}
+    if sanitized.KIND:
+        left_out.add("bounds")
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in set(deselected)]
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sanitized import share
 
 import zarrcy
 from zarrcy.stores.filesystem import FilesystemStore
@@ -21,7 +22,7 @@ from zarrcy.stores.zip import ZipStore
 
 cases.register_codec()
 
-N_EXAMPLES = 2500
+N_EXAMPLES = share(2500)
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,7 @@ for name, (codec, values) in bombs.items():
 """
 
 
+@pytest.mark.bounds
 def test_no_bomb_grows_memory_or_takes_a_second():
     run = subprocess.run([sys.executable, "-c", BOMBS], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

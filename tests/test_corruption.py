@@ -332,6 +332,7 @@ def run_script(*args: object) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.bounds
 def test_bombs_are_typed_errors_within_a_second_and_16_mib() -> None:
     with cases.directory_in_memory() as place:
         worst = run_script("bombs", place)
@@ -339,6 +340,7 @@ def test_bombs_are_typed_errors_within_a_second_and_16_mib() -> None:
     assert worst["seconds"] < 1
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("action", ["read", "write"])
 @pytest.mark.parametrize("kind", ["plain", "shards", "memory"])
 def test_256_mib_in_chunks_of_1_mib_take_little_beside_the_items(action: str, kind: str) -> None:

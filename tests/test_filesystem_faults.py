@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
+from sanitized import preloaded
 
 import zarrcy
 from zarrcy.errors import StoreError
@@ -34,7 +35,7 @@ def run(place, tmp_path_factory):
     library = tmp_path_factory.mktemp("faults") / "faults.so"
     compiler = os.environ.get("CC", "cc")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SCRIPT.with_suffix(".c"), "-ldl"], check=True)
-    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(Path(zarrcy.__file__).parents[1])}
+    environment = os.environ | {"LD_PRELOAD": preloaded(library), "PYTHONPATH": str(Path(zarrcy.__file__).parents[1])}
 
     def call(command):
         root = place / command

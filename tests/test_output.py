@@ -42,6 +42,7 @@ def test_other_arrays_get_their_memory_from_numpy(array):
     assert np._core.multiarray.get_handler_name(np.empty(1 << 20)) == "default_allocator"
 
 
+@pytest.mark.bounds
 def test_results_are_freed(tmp_path):
     """The peak of many reads is that of one."""
     code = (

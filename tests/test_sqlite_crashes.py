@@ -7,6 +7,7 @@ from pathlib import Path
 
 import array_cases as cases
 import pytest
+from sanitized import preloaded
 
 import zarrcy
 
@@ -27,7 +28,7 @@ def faults(tmp_path_factory):
     library = tmp_path_factory.mktemp("faults") / "faults.so"
     source = SCRIPT.with_name("filesystem_faults.c")
     subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    return str(library)
+    return preloaded(library)
 
 
 @pytest.mark.parametrize("n", [200, pytest.param(2000, marks=pytest.mark.long)])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sanitized import share
 from store_makers import EVERY, MAKERS, ON_SERVERS
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError
@@ -229,7 +230,7 @@ def run(make, n_examples, n_steps, phases=tuple(Phase)):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=n_examples,
+            max_examples=share(n_examples),
             stateful_step_count=n_steps,
             phases=phases,
             report_multiple_bugs=False,
