@@ -73,39 +73,6 @@ def test_200_interrupts(tmp_path: Path, kind: str) -> None:
     assert "200 interrupts" in run_workers("interrupts", tmp_path / "a", kind, 200, timeout=900)
 
 
-@pytest.mark.parametrize("kind", ["memory", "filesystem", "subclass", "zip"])
-@pytest.mark.parametrize("shards", [None, (14, 18)])
-def test_64_threads_of_mixed_operations_leave_what_each_of_them_wrote(tmp_path: Path, kind: str, shards: Any) -> None:
-    array = zarrcy.create_array(
-        cases.make_store(kind, tmp_path), shape=(64, 45), chunks=(7, 9), shards=shards, dtype="int32", compressor="zstd"
-    )
-    model = np.zeros((64, 45), "int32")
-    failures: list[BaseException] = []
-
-    def work(row: int) -> None:
-        choice = random.Random(row)
-        try:
-            for _ in range(12):
-                key = (row, slice(*sorted(choice.sample(range(46), 2)), choice.choice([1, 2, 5])))
-                kind = choice.randrange(4)
-                if kind == 0:
-                    key = (row, [choice.randrange(45) for _ in range(6)])
-                if kind == 1:
-                    assert (array[key] == model[key]).all()
-                else:
-                    items = np.arange(model[key].size) + choice.randrange(2**20)
-                    array[key] = items
-                    model[key] = items
-                assert (array[row] == model[row]).all()
-        except BaseException as error:
-            failures.append(error)
-
-    run_threads([lambda i=i: work(i) for i in range(64)])
-    if failures:
-        raise failures[0]
-    assert (array[...] == model).all()
-
-
 def run_threads(functions: list[Callable[[], None]]) -> None:
     threads = [threading.Thread(target=function) for function in functions]
     for thread in threads:
