@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import shutil
 import threading
 from collections.abc import Callable
@@ -62,7 +61,13 @@ def test_arrays_work_in_processes_started_in_any_way(tmp_path: Path, method: str
     assert "20 tasks" in run_workers("start", method, tmp_path / "a")
 
 
-@pytest.mark.parametrize(("kind", "n"), [("plain", 24), ("shards", 14), ("python", 14), ("sqlite", 14)])
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [
+        *[("plain", 24), ("shards", 14), ("python", 14), ("sqlite", 14)],
+        *[("one shard", 8), ("raw", 12), ("one raw chunk", 8), ("tiny", 8)],
+    ],
+)
 def test_ctrl_c_is_heard_within_a_second_and_leaves_whole_chunks(tmp_path: Path, kind: str, n: int) -> None:
     assert f"{n} interrupts" in run_workers("interrupts", tmp_path / "a", kind, n)
 

@@ -57,6 +57,8 @@ cdef void note_absent(Call* call) noexcept nogil
 cdef bint has_failed(const Call* call) noexcept nogil
 # FINE, unless another thread of the call failed or Ctrl-C came.
 cdef int go_on(Call* call, Worker* worker) noexcept nogil
+# The same, as what a worker listens to.
+cdef int stops(void* call) noexcept nogil
 # Lets the calling thread notice Ctrl-C now and then.
 cdef int check_signals(Call* call, Worker* worker) noexcept nogil
 # Records an exception as the failure of a call; it is raised as it is.

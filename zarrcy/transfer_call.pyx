@@ -13,7 +13,7 @@ from zarrcy.codecs.codec cimport NO_MEMORY, RAISED, TOO_LARGE, Failure, Outcome,
 from zarrcy.codecs.pipeline cimport SLOT_POINTS, CodecPipeline
 from zarrcy.kernels.copy cimport Loop
 from zarrcy.kernels.plan cimport Cell, Place, Plan
-from zarrcy.kernels.pool cimport Worker, resume_worker, suspend_worker, worker_scratch
+from zarrcy.kernels.pool cimport Worker, current_worker, resume_worker, suspend_worker, worker_scratch
 
 from zarrcy.errors import MissingChunkError, ZarrcyError
 from zarrcy.kernels.posix_errors import store_error
@@ -96,6 +96,10 @@ cdef bint has_failed(const Call* call) noexcept nogil:
 
 cdef int go_on(Call* call, Worker* worker) noexcept nogil:
     return STOPPED if has_failed(call) else check_signals(call, worker)
+
+
+cdef int stops(void* call) noexcept nogil:
+    return go_on(<Call*>call, current_worker())
 
 
 cdef int check_signals(Call* call, Worker* worker) noexcept nogil:

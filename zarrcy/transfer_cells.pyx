@@ -7,14 +7,15 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from zarrcy.codecs.codec cimport DONE, UNREAD, Bytes, Failure, Outcome
-from zarrcy.codecs.pipeline cimport ABSENT, SLOT_NEEDED, SLOT_VALUE, CodecPipeline
+from zarrcy.codecs.pipeline cimport ABSENT, SLOT_NEEDED, SLOT_VALUE, STOP_NBYTES, CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items, fill_items
 from zarrcy.kernels.needed cimport Needed, Runs, end_of_runs, find_runs, mark_runs, n_words
 from zarrcy.kernels.plan cimport Cell, Piece, Place, Plan
-from zarrcy.kernels.pool cimport Worker, worker_scratch
+from zarrcy.kernels.pool cimport Worker, worker_is_stopped, worker_scratch
 from zarrcy.kernels.posix cimport read_part, value_nbytes
 from zarrcy.transfer_call cimport (
-    CHUNK_MISSING, CODEC_FAILED, FINE, STORE_FAILED, Call, loops_of, note_absent, out_of_memory, record, too_large)
+    CHUNK_MISSING, CODEC_FAILED, FINE, STOPPED, STORE_FAILED, Call, loops_of, note_absent, out_of_memory, record,
+    too_large)
 from zarrcy.transfer_raw cimport is_raw, read_raw
 
 
@@ -177,8 +178,11 @@ cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begi
     cdef Bytes part
     cdef Unread unread
     cdef int64_t number, entry
+    cdef int64_t at_once = 1 + STOP_NBYTES // (<CodecPipeline>call.cells).nbytes
     cdef int status = FINE
     for number in range(begin, end):
+        if (number - begin) % at_once == at_once - 1 and worker_is_stopped(worker):
+            return STOPPED
         (<Plan>call.plan).find_cell(place, number, &cell)
         if source.index is NULL:
             part = Bytes(source.segments[0].data, source.segments[0].end)

@@ -5,13 +5,13 @@ from libc.stdint cimport int64_t
 from zarrcy.codecs.codec cimport DONE, Bytes
 from zarrcy.codecs.pipeline cimport WHOLLY, CodecPipeline, Touch
 from zarrcy.kernels.plan cimport Place, Plan
-from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
+from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for, worker_listen
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, Folder, close_folder, close_value, open_value
 from zarrcy.kernels.posix_compat cimport FilePiece
 from zarrcy.kernels.posix_locks cimport (
     KeyLock, delete_value, lock_key, remove_empty_parents, replace_by_pieces, replace_value, unlock_key)
 from zarrcy.transfer_call cimport (
-    FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception)
+    FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception, stops)
 from zarrcy.transfer_files cimport BLOCKS_PER_THREAD, MAX_BLOCK, fetch_value, open_root
 from zarrcy.transfer_merge cimport encode_merged, encode_whole, find_rows
 
@@ -54,12 +54,14 @@ cdef int write_block(void* context, size_t item) noexcept nogil:
     cdef int64_t number
     cdef int status = FINE
     folder.fd = -1
+    worker_listen(worker, stops, call)
     for number in range(item * call.block, min((item + 1) * call.block, call.n_values)):
         status = go_on(call, worker)
         if status == FINE:
             status = write_native(call, <CodecPipeline>call.pipeline, number, &folder, worker)
         if status != FINE:
             break
+    worker_listen(worker, NULL, NULL)
     close_folder(&folder)
     return status
 

@@ -6,13 +6,13 @@ from libc.string cimport memset
 from zarrcy.codecs.codec cimport DONE, NO_MEMORY, Bytes, Failure, Outcome
 from zarrcy.codecs.pipeline cimport SLOT_VALUE, CodecPipeline
 from zarrcy.kernels.plan cimport Cell, Place, Plan
-from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for
+from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for, worker_listen
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, Folder, close_folder, close_value, open_value, open_value_near, read_part, read_value,
     value_nbytes)
 from zarrcy.shard_indexes cimport FileVersion, file_version, keep_index, kept_index
 from zarrcy.transfer_call cimport (
-    CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, too_large)
+    CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, stops, too_large)
 from zarrcy.transfer_cells cimport Source, fill_cells, is_part_of_file, read_cells, read_file, read_memory
 from zarrcy.transfer_raw cimport is_raw, read_raw
 
@@ -63,12 +63,14 @@ cdef int read_block(void* context, size_t item) noexcept nogil:
     cdef int status = FINE
     folder.fd = -1
     folder.path[0] = 0
+    worker_listen(worker, stops, call)
     for number in range(item * call.block, min((item + 1) * call.block, call.n_values)):
         status = go_on(call, worker)
         if status == FINE:
             status = read_native(call, <CodecPipeline>call.pipeline, number, &folder, worker)
         if status != FINE:
             break
+    worker_listen(worker, NULL, NULL)
     close_folder(&folder)
     return status
 
@@ -210,5 +212,8 @@ cdef int read_shard_block(void* context, size_t item) noexcept nogil:
     cdef int status = go_on(shard.call, worker)
     if status != FINE:
         return status
-    return read_cells(shard.call, shard.place, &shard.source, item * shard.block,
-                      min((item + 1) * shard.block, shard.place.n_pieces), worker)
+    worker_listen(worker, stops, shard.call)
+    status = read_cells(shard.call, shard.place, &shard.source, item * shard.block,
+                        min((item + 1) * shard.block, shard.place.n_pieces), worker)
+    worker_listen(worker, NULL, NULL)
+    return status

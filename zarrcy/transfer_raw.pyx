@@ -16,7 +16,7 @@ from zarrcy.codecs.pipeline cimport SLOT_CHUNK, CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, copy_items
 from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker
-from zarrcy.kernels.posix cimport SMALL_NBYTES, read_exactly, read_part, value_nbytes
+from zarrcy.kernels.posix cimport SMALL_NBYTES, go_on_after, read_exactly, read_part, value_nbytes
 from zarrcy.transfer_call cimport CODEC_FAILED, FINE, STORE_FAILED, Call, loops_of, record
 
 cdef enum:
@@ -27,6 +27,7 @@ cdef enum:
     SCRATCH_PER_NS = 16       # copied from scratch
     UNALIGNED_PER_NS = 2      # read by the kernel to where it copies slowly
     ALIGNMENT = 32
+    STOP_RUNS = 64            # calls after which the worker is asked whether to go on
     BLOCK_NBYTES = 128 << 10  # read into scratch at once: it stays in the cache of the core
 
 # The runs of a selection in a chunk: what is left of its loops, the one with the largest steps in the file first.
@@ -150,10 +151,14 @@ cdef bint next_run(const Runs* runs, Turn* turn) noexcept nogil:
 
 cdef int read_by_calls(const Runs* runs, int fd, int64_t offset) noexcept nogil:
     cdef Turn turn
+    cdef int64_t n_done = 0
     cdef int code
     first_run(runs, &turn)
     while True:
         code = read_part(fd, offset + turn.src, runs.nbytes, turn.dst)
+        n_done += 1
+        if code == 0 and n_done % STOP_RUNS == 0:
+            code = go_on_after(n_done)
         if code or not next_run(runs, &turn):
             return code
 
@@ -188,7 +193,9 @@ cdef int read_by_scratch(const Runs* runs, int fd, int64_t offset, char* scratch
             nbytes -= (begin + n - outer.count) * llabs(outer.src_stride)
             n = outer.count - begin
         low = runs.low + (begin if outer.src_stride > 0 else outer.count - begin - n) * llabs(outer.src_stride)
-        code = read_part(fd, offset + low, nbytes, scratch)
+        code = go_on_after(begin)
+        if code == 0:
+            code = read_part(fd, offset + low, nbytes, scratch)
         if code:
             return code
         memcpy(loops, runs.loops, runs.n_loops * sizeof(Loop))

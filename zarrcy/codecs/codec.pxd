@@ -12,6 +12,7 @@ cdef enum Outcome:
     NO_MEMORY = 4
     RAISED = 5       # Failure.error holds the exception of a codec in Python
     UNREAD = 6       # the bytes of the value cannot be had; whoever reads them knows why
+    GIVEN_UP = 7     # the worker was stopped; whoever stopped it knows why
 
 cdef struct Failure:
     char reason[200]   # "expected …, got …", NUL-terminated

@@ -10,6 +10,7 @@ cdef enum:
     MAX_STEPS = 16      # bytes → bytes codecs in one chain
     MAX_LEVELS = 5      # shards within shards, and the chains of their indexes
     SLOTS_PER_LEVEL = 8
+    STOP_NBYTES = 1 << 20   # of inner chunks after which a worker is asked whether to go on
 
 # The worker's scratch buffers of one level; a pipeline inside another one has the next level.
 cdef enum Slot:

@@ -9,10 +9,11 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from zarrcy.codecs.codec cimport CORRUPT, DONE, NO_MEMORY, TOO_LARGE, UNREAD, Bytes, Codec, Failure, Outcome, fail
+from zarrcy.codecs.codec cimport (
+    CORRUPT, DONE, GIVEN_UP, NO_MEMORY, TOO_LARGE, UNREAD, Bytes, Codec, Failure, Outcome, fail)
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop, all_items_are, copy_items, fill_items
 from zarrcy.kernels.needed cimport Needed, fetch
-from zarrcy.kernels.pool cimport Worker, worker_scratch
+from zarrcy.kernels.pool cimport Worker, worker_is_stopped, worker_scratch
 
 import itertools
 
@@ -414,6 +415,12 @@ cdef void pad(CodecPipeline self, char* chunk, const int64_t* extent) noexcept n
         fill_items(chunk + extent[axis] * self.strides[axis], self.stored_fill_item, loops, self.ndim, self.itemsize)
 
 
+cdef bint is_stopped(CodecPipeline self, int64_t* n_done, Worker* worker) noexcept nogil:
+    """Asked after each inner chunk; the worker is asked after as many of them as take a while."""
+    n_done[0] += 1
+    return n_done[0] % (1 + STOP_NBYTES // self.inner.nbytes) == 0 and worker_is_stopped(worker)
+
+
 cdef bint next_inner(CodecPipeline self, int64_t* position) noexcept nogil:
     """Move to the next inner chunk of a shard, the last axis fastest; False after the last."""
     cdef int axis
@@ -444,7 +451,7 @@ cdef Outcome decode_shard(CodecPipeline self, Bytes value, char* dst, const int6
     cdef const uint64_t* index = NULL
     cdef int64_t position[MAX_NDIM]
     cdef int64_t extents[MAX_NDIM]
-    cdef int64_t entry
+    cdef int64_t entry, n_done = 0
     cdef int axis
     cdef char* place
     cdef Outcome outcome = self.decode_steps(value, &shard, NULL, worker, failure)
@@ -467,6 +474,8 @@ cdef Outcome decode_shard(CodecPipeline self, Bytes value, char* dst, const int6
                                                    dst_strides, extents, worker, failure)
                 if outcome != DONE:
                     return outcome
+        if is_stopped(self, &n_done, worker):
+            return GIVEN_UP
         if not next_inner(self, position):
             return DONE
 
@@ -504,7 +513,7 @@ cdef Outcome encode_shard(CodecPipeline self, const char* src, const int64_t* sr
                           Update* update, bint keep, Bytes* value, bint* is_empty, Worker* worker,
                           Failure* failure) noexcept nogil:
     cdef int64_t position[MAX_NDIM]
-    cdef int64_t entry, filled = 0
+    cdef int64_t entry, n_done = 0, filled = 0
     # Copied chunks of another writer may be larger than ours would be.
     cdef int64_t capacity = self.bounds[0] + (update.shard.nbytes if update is not NULL else 0)
     cdef bint direct = self.n_steps == 0 and value.data is not NULL and value.nbytes >= <size_t>capacity
@@ -538,6 +547,8 @@ cdef Outcome encode_shard(CodecPipeline self, const char* src, const int64_t* sr
             index[2 * entry + 1] = part.nbytes
             filled += part.nbytes
             all_empty = False
+        if is_stopped(self, &n_done, worker):
+            return GIVEN_UP
         if not next_inner(self, position):
             break
     is_empty[0] = all_empty and not keep and not self.keeps_empty

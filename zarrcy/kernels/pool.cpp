@@ -134,6 +134,8 @@ struct Worker {
   char* buffers[kSlots] = {};
   size_t capacities[kSlots] = {};
   std::vector<std::pair<const ContextKind*, void*>> contexts;
+  StopFunction stops = nullptr;
+  void* stop_context = nullptr;
 
   ~Worker() {
     for (char* buffer : buffers) std::free(buffer);
@@ -207,6 +209,13 @@ void* worker_context(Worker* worker, const ContextKind* kind) noexcept {
   }
   return context;
 }
+
+void worker_listen(Worker* worker, StopFunction stops, void* context) noexcept {
+  worker->stops = stops;
+  worker->stop_context = context;
+}
+
+bool worker_is_stopped(Worker* worker) noexcept { return worker->stops && worker->stops(worker->stop_context); }
 
 void worker_trim(Worker* worker, size_t keep_nbytes) noexcept {
   for (int slot = 0; slot < kSlots; ++slot)

@@ -37,6 +37,12 @@ char* worker_scratch(Worker* worker, int slot, size_t nbytes) noexcept;
 // This worker's context of that kind, made on first use; nullptr when memory is short.
 void* worker_context(Worker* worker, const ContextKind* kind) noexcept;
 
+// What work that takes long on this worker asks between its pieces, until another function or nullptr is set. Not zero
+// tells it to end.
+using StopFunction = int (*)(void* context);
+void worker_listen(Worker* worker, StopFunction stops, void* context) noexcept;
+bool worker_is_stopped(Worker* worker) noexcept;
+
 // Frees scratch buffers beyond keep_nbytes each: called at the end of a transfer, so that scratch does not grow for
 // ever.
 void worker_trim(Worker* worker, size_t keep_nbytes) noexcept;

@@ -5,6 +5,7 @@ cdef extern from "pool.hpp" nogil:
     ctypedef struct NativeWorker "::Worker"
     ctypedef struct NativeKind "::ContextKind"
     ctypedef int (*NativeFunction "ItemFunction")(void* context, size_t i) noexcept
+    ctypedef int (*NativeStop "StopFunction")(void* context) noexcept
     int native_parallel_for "::parallel_for"(size_t n, int n_threads, NativeFunction function, void* context) noexcept
     size_t native_n_threads "::n_pool_threads"() noexcept
     NativeWorker* native_current_worker "::current_worker"() noexcept
@@ -12,6 +13,8 @@ cdef extern from "pool.hpp" nogil:
     void native_resume "::resume_worker"() noexcept
     char* native_scratch "::worker_scratch"(NativeWorker* worker, int slot, size_t nbytes) noexcept
     void* native_context "::worker_context"(NativeWorker* worker, const NativeKind* kind) noexcept
+    void native_listen "::worker_listen"(NativeWorker* worker, NativeStop stops, void* context) noexcept
+    bint native_is_stopped "::worker_is_stopped"(NativeWorker* worker) noexcept
     void native_trim "::worker_trim"(NativeWorker* worker, size_t keep_nbytes) noexcept
 
 
@@ -37,6 +40,14 @@ cdef char* worker_scratch(Worker* worker, int slot, size_t nbytes) noexcept nogi
 
 cdef void* worker_context(Worker* worker, const ContextKind* kind) noexcept nogil:
     return native_context(<NativeWorker*>worker, <const NativeKind*>kind)
+
+
+cdef void worker_listen(Worker* worker, StopFunction stops, void* context) noexcept nogil:
+    native_listen(<NativeWorker*>worker, <NativeStop>stops, context)
+
+
+cdef bint worker_is_stopped(Worker* worker) noexcept nogil:
+    return native_is_stopped(<NativeWorker*>worker)
 
 
 cdef void worker_trim(Worker* worker, size_t keep_nbytes) noexcept nogil:

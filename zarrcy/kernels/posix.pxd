@@ -6,13 +6,13 @@ paths.
 from libc cimport errno as c_errno
 from libc.stdint cimport int64_t, uint64_t
 from zarrcy.kernels.buffer cimport Bytes
-from zarrcy.kernels.pool cimport Worker
+from zarrcy.kernels.pool cimport Worker, current_worker, worker_is_stopped
 from zarrcy.kernels.posix_compat cimport shared_int, shared_uint64
 
 cdef enum:
     NAME_NBYTES = 255          # longest file name on every file system in use
     SMALL_NBYTES = 4096        # of values that read_exactly reads to a place of its own: cheaper than a second piece
-    MAX_IO_NBYTES = 1 << 30    # at most this in one call: some systems refuse 2 GiB, others move less than asked for
+    MAX_IO_NBYTES = 64 << 20   # at most this in one call: Ctrl-C is heard between calls, and some systems refuse 2 GiB
     MAX_KEY_NBYTES = 1024      # longest key, in bytes of UTF-8, that the native reader and writer take
 
 cdef enum WriteFlags:
@@ -57,6 +57,10 @@ cdef class Directory:
 cdef inline int c_error() noexcept nogil:
     return -c_errno.errno
 
+# Between the pieces of a long read or write.
+cdef inline int go_on_after(size_t done) noexcept nogil:
+    return -c_errno.EINTR if done and worker_is_stopped(current_worker()) else 0
+
 cdef inline bint means_no_locks(int code) noexcept nogil:
     return code in (c_errno.ENOLCK, c_errno.EOPNOTSUPP, c_errno.ENOSYS, c_errno.EINVAL)
 
@@ -78,7 +82,8 @@ cdef int open_value_near(int root, const char* key, Folder* folder) noexcept nog
 # The whole value into the worker's scratch `slot`, with one pread when it has at most `expected` bytes; -EOVERFLOW when
 # it has more than `limit`.
 cdef int read_value(int fd, Worker* worker, int slot, size_t expected, size_t limit, Bytes* value) noexcept nogil
-# Exactly nbytes bytes from offset; -ENODATA when the file ends before.
+# Exactly nbytes bytes from offset; -ENODATA when the file ends before. Like every long read and write, it ends with
+# -EINTR when its worker is stopped.
 cdef int read_part(int fd, int64_t offset, size_t nbytes, char* into) noexcept nogil
 # The whole value, which has to have nbytes bytes: -ENODATA when it has fewer, -EOVERFLOW when it has more.
 cdef int read_exactly(int fd, char* into, size_t nbytes) noexcept nogil

@@ -123,7 +123,9 @@ cdef int read_value(int fd, Worker* worker, int slot, size_t expected, size_t li
     value.data = worker_scratch(worker, slot, capacity)
     while value.data != NULL:
         asked = min(capacity - value.nbytes, <size_t>MAX_IO_NBYTES)
-        n = read_at(fd, value.data + value.nbytes, asked, value.nbytes)
+        n = go_on_after(value.nbytes)
+        if n == 0:
+            n = read_at(fd, value.data + value.nbytes, asked, value.nbytes)
         if n < 0:
             return <int>n
         value.nbytes += n
@@ -146,6 +148,9 @@ cdef int read_part(int fd, int64_t offset, size_t nbytes, char* into) noexcept n
     cdef size_t have = 0
     cdef ssize_t n
     while have < nbytes:
+        n = go_on_after(have)
+        if n < 0:
+            return <int>n
         n = read_at(fd, into + have, min(nbytes - have, <size_t>MAX_IO_NBYTES), offset + have)
         if n < 0:
             return <int>n
@@ -159,20 +164,21 @@ cdef int read_exactly(int fd, char* into, size_t nbytes) noexcept nogil:
     cdef char small[SMALL_NBYTES + 1]
     cdef char beyond
     cdef FilePiece pieces[2]
-    cdef ssize_t n
+    cdef ssize_t n = 0
     cdef int rc = 0
     if nbytes <= SMALL_NBYTES:
         n = read_at(fd, small, nbytes + 1, 0)
         if <size_t>n == nbytes:
             memcpy(into, small, nbytes)
             return 0
-    pieces[0] = FilePiece(into, nbytes)
-    pieces[1] = FilePiece(&beyond, 1)
-    n = preadv(fd, pieces, 2, 0)
-    while n < 0 and c_errno.errno == c_errno.EINTR:
+    if nbytes <= MAX_IO_NBYTES:
+        pieces[0] = FilePiece(into, nbytes)
+        pieces[1] = FilePiece(&beyond, 1)
         n = preadv(fd, pieces, 2, 0)
-    if n < 0:
-        return c_error()
+        while n < 0 and c_errno.errno == c_errno.EINTR:
+            n = preadv(fd, pieces, 2, 0)
+        if n < 0:
+            return c_error()
     if <size_t>n < nbytes:
         rc = read_part(fd, n, nbytes - n, into + n)
         n = read_at(fd, &beyond, 1, nbytes) if rc == 0 else 0

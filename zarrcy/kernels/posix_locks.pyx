@@ -6,7 +6,7 @@ from libc.string cimport memcpy, strcmp, strlen, strrchr
 
 from zarrcy.kernels.posix cimport (
     COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, Folder, c_error,
-    close_folder, means_no_locks, open_folder)
+    close_folder, go_on_after, means_no_locks, open_folder)
 from zarrcy.kernels.posix_compat cimport (
     AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY,
     O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, FilePiece, c_close, fchmod, fcntl, flock, fstat, fstatat,
@@ -308,6 +308,8 @@ cdef int write_whole(int fd, const char* data, size_t nbytes) noexcept nogil:
     cdef size_t done = 0
     cdef ssize_t n
     while done < nbytes:
+        if go_on_after(done) < 0:
+            return -c_errno.EINTR
         n = write(fd, data + done, min(nbytes - done, <size_t>MAX_IO_NBYTES))
         if n > 0:
             done += n
@@ -362,6 +364,8 @@ cdef int write_pieces(int fd, FilePiece* pieces, int64_t n_pieces) noexcept nogi
     cdef int64_t i = 0
     cdef ssize_t n
     while i < n_pieces:
+        if go_on_after(i) < 0:
+            return -c_errno.EINTR
         n = writev(fd, pieces + i, min(n_pieces - i, MAX_PIECES))
         if n < 0 and c_errno.errno == c_errno.EINTR:
             continue
