@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -72,8 +73,15 @@ def test_what_the_runs_leave_out_exists_and_has_a_reason() -> None:
         assert reason
 
 
+def test_no_module_declares_that_it_works_without_the_gil() -> None:
+    """It needs a run of the suite on a free-threaded Python, which docs/internals.md says."""
+    for source in [ROOT / "CMakeLists.txt", *(ROOT / "cmake").iterdir(), *(ROOT / "zarrcy").rglob("*.py*")]:
+        if source.suffix in (".txt", ".cmake", ".py", ".pyx", ".pxd"):
+            assert "freethreading_compatible" not in source.read_text(), source
+
+
 @pytest.mark.parametrize("name", ["asan.txt", "tsan.txt", "ubsan.txt"])
 def test_every_suppression_has_a_reason_above_it(name: str) -> None:
     lines = (sanitized.TESTS / "sanitizers" / name).read_text().splitlines()
-    for before, line in zip(lines, lines[1:]):
+    for before, line in itertools.pairwise(lines):
         assert line.startswith("#") or before.startswith("#"), line

@@ -1,7 +1,7 @@
 """64 threads of mixed operations against a serial model.
 
-Each thread has a row of its own, which must hold what it wrote last. Other rows belong to all. There, each operation has
-an interval, from before it is called until after it returned, and what a read gives, and what is there at the end, must
+Each thread has a row of its own, which must hold what it wrote last. Other rows belong to all. There, each operation
+has an interval, from before it is called until after it returned. What a read gives, and what is there at the end, must
 be what some order of the operations within their intervals gives: never a value that was written over before, never one
 that is yet to be written, never an item of a torn or lost write.
 """
@@ -157,9 +157,8 @@ def test_64_threads_agree_with_a_serial_model(tmp_path: Path, kind: str, layout:
 
 def test_the_model_notices_what_no_order_gives() -> None:
     everything = (slice(0),) * 2
-    first, second, late = (
-        Operation(*interval, everything, np.int32(value)) for value, interval in [(1, (1, 2)), (2, (3, 6)), (3, (9, 10))]
-    )
+    intervals = {1: (1, 2), 2: (3, 6), 3: (9, 10)}
+    first, second, late = [Operation(*intervals[value], everything, np.int32(value)) for value in intervals]
     history = History([first, second, late])
     history.check(1, Operation(4, 5, everything, None))  # beside the second
     history.check(2, Operation(4, 5, everything, None))
