@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sanitized import patience
+
 import zarrcy
 
 TESTS = Path(__file__).parent
@@ -21,7 +23,7 @@ def run_script(name: str, *arguments: object, timeout: float = 120) -> str:
         env={**os.environ, "PYTHONPATH": places},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=patience(timeout),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -24,6 +24,11 @@ def share(n_examples: int) -> int:
     return n_examples // 10 if KIND else n_examples
 
 
+def patience(seconds: float) -> float:
+    """After how long a child process is taken to hang."""
+    return 20 * seconds if KIND else seconds
+
+
 def modules() -> list[Path]:
     """The compiled modules of the package under test."""
     import zarrcy

@@ -670,6 +670,7 @@ SLOW = {
 }
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("what", SLOW)
 def test_ctrl_c_is_heard_within_a_second(store, what):
     store.set_many((f"c/{i}", b"1") for i in range(3000))

@@ -61,6 +61,7 @@ def test_arrays_work_in_processes_started_in_any_way(tmp_path: Path, method: str
     assert "20 tasks" in run_workers("start", method, tmp_path / "a")
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize(
     ("kind", "n"),
     [
@@ -72,6 +73,7 @@ def test_ctrl_c_is_heard_within_a_second_and_leaves_whole_chunks(tmp_path: Path,
     assert f"{n} interrupts" in run_workers("interrupts", tmp_path / "a", kind, n)
 
 
+@pytest.mark.bounds
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "shards", "python", "sqlite"])
 def test_200_interrupts(tmp_path: Path, kind: str) -> None:
