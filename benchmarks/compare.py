@@ -64,6 +64,7 @@ def page(results: Sequence[Result], peers: Sequence[str], options: argparse.Name
         report.summary(results, deflate) if scale == "full" else "Small data: whether targets are met is not said.",
         "## CPU time",
         report.table(results, peers, deflate, targets=scale == "full"),
+        report.remarks(results, deflate) if scale == "full" else "",
         picture,
         "## Wall time",
         report.table([result for result in results if result.row.unit != "MiB"], peers, deflate, "wall", targets=False),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .peers import PEERS, is_installed
+from .remarks import REMARKS
 from .rounds import Result
 from .rows import PER_SECOND, Row
 
@@ -130,6 +131,16 @@ def summary(results: Sequence[Result], deflate: str) -> str:
     missed = [result.row.title for result in results if not is_met(result, deflate)]
     text = f"{len(results) - len(missed)} of {len(results)} targets are met."
     return text + (f" Not met: {'; '.join(missed)}." if missed else "")
+
+
+def remarks(results: Sequence[Result], deflate: str) -> str:
+    """Why rows that miss their target do."""
+    lines = [
+        f"- **{result.row.title}**: {REMARKS.get(result.row.name, 'not looked into.')}"
+        for result in results
+        if not is_met(result, deflate)
+    ]
+    return "\n".join(["## Rows that miss their target", "", *lines]) if lines else ""
 
 
 def plot(results: Sequence[Result], peers: Sequence[str], path: Path) -> None:
