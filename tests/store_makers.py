@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import sanitized
 import servers.erlang
 import servers.mongodb
 
@@ -94,6 +95,10 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
 
 # Those whose every call is a round trip: the tests take smaller counts.
 ON_SERVERS = frozenset({"mnesia", "mongo_gridfs"})
+
+# Servers do not run below a sanitizer; nothing compiled knows of them.
+if sanitized.KIND:
+    MAKERS = {name: make for name, make in MAKERS.items() if name not in ON_SERVERS}
 
 # Those, and those whose every write is a transaction of a database.
 DATABASES = ON_SERVERS | {"sqlite"}
