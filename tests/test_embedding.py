@@ -253,6 +253,7 @@ def test_200_calls_at_one_time_are_all_answered(kind: str, probe: ModuleType, tm
     assert all((memory == values).all() for memory in read)
 
 
+@pytest.mark.bounds
 def test_calls_leave_no_memory_behind(probe: ModuleType, tmp_path: Path) -> None:
     """A million table entries of 80 bytes in 500 calls, and none of them kept."""
     array = zarrcy.create_array(FilesystemStore(tmp_path / "a"), shape=2000, chunks=1, dtype="int8")
