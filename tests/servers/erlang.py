@@ -78,7 +78,8 @@ class Node:
     def _start(self) -> Process:
         command = ["erl", "-noinput", "-name", self.name, "-start_epmd", "false"]
         command += ["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
-        command += ["-mnesia", "dir", f'"{self.directory}"']
+        # Where it lies, and where it writes what it knows when it ends by an error: not beside the tests.
+        command += ["-mnesia", "dir", f'"{self.directory}"', "core_dir", f'"{self.directory}"']
         log = self.cluster.home / f"{self.alive}.log"
         process = Process(command, log, self.cluster.env)
         self.process = process
