@@ -675,8 +675,9 @@ SLOW = {
 def test_ctrl_c_is_heard_within_a_second(store, what):
     store.set_many((f"c/{i}", b"1") for i in range(3000))
     script = f"""
-import sys, time
+import signal, sys, time
 from zarrcy.stores.sqlite import SQLiteStore
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 def slow(db):
     db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n").fetchone()
 store = SQLiteStore({store.path!r}, "a")
