@@ -7,24 +7,10 @@
 1.0
 """
 
+from typing import TYPE_CHECKING, Any
+
 from zarrcy import codecs, stores
 from zarrcy.arrays import Array
-from zarrcy.config import get_include, show_config
-from zarrcy.copying import copy
-from zarrcy.creation import (
-    array,
-    create,
-    empty,
-    empty_like,
-    full,
-    full_like,
-    load,
-    ones,
-    ones_like,
-    save,
-    zeros,
-    zeros_like,
-)
 from zarrcy.errors import (
     ChecksumError,
     ChunkCountWarning,
@@ -53,6 +39,24 @@ from zarrcy.metadata import ArrayMetadata, GroupMetadata
 from zarrcy.node import Attributes
 from zarrcy.stores import Store
 from zarrcy.threads import get_threads, set_threads, use_threads
+
+if TYPE_CHECKING:
+    from zarrcy.config import get_include, show_config
+    from zarrcy.copying import copy
+    from zarrcy.creation import (
+        array,
+        create,
+        empty,
+        empty_like,
+        full,
+        full_like,
+        load,
+        ones,
+        ones_like,
+        save,
+        zeros,
+        zeros_like,
+    )
 
 __all__ = [
     "Array",
@@ -112,3 +116,21 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported when they are first named: opening and reading need none of them.
+_MODULES = {
+    "copy": "copying",
+    "get_include": "config",
+    "show_config": "config",
+    **dict.fromkeys(("array", "create", "empty", "empty_like", "full", "full_like", "load"), "creation"),
+    **dict.fromkeys(("ones", "ones_like", "save", "zeros", "zeros_like"), "creation"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return found
