@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextvars
 import os
 from _thread import allocate_lock  # `threading` costs half a millisecond of the import
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["get_threads", "run_with_helpers", "set_threads", "use_threads"]
+__all__ = ["get_threads", "map_unordered", "run_with_helpers", "set_threads", "use_threads"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Python threads are cheap while they wait for a store: enough for several calls with 32 requests in flight each.
 MAX_EXECUTOR_THREADS = 128
@@ -162,3 +165,85 @@ def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
         errors = [error for helper in started if (error := helper.exception()) is not None]
     if errors:
         raise errors[0]
+
+
+def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
+    """What `work` makes of each item, as it comes, by up to `n_threads` threads, the caller's among them.
+
+    At most ``2 * n_threads`` results wait to be taken. The first exception is raised; no item is begun after it, nor
+    after the generator is closed, and every started `work` has returned by then.
+    """
+    if n_threads <= 1:
+        yield from map(work, items)
+        return
+    import collections
+    import threading
+
+    source = iter(items)
+    results: collections.deque[Result] = collections.deque()
+    errors: list[BaseException] = []
+    changed = threading.Condition()
+    n_active = 0
+    ended = False
+
+    def step(may_wait: bool) -> bool:
+        """Do one item, or find that there is none."""
+        nonlocal n_active, ended
+        with changed:
+            while may_wait and not ended and len(results) + n_active >= 2 * n_threads:
+                changed.wait()
+            if ended:
+                return False
+            try:
+                item = next(source)
+            except StopIteration:
+                ended = True
+            except BaseException as error:
+                errors.append(error)
+                ended = True
+            if ended:
+                changed.notify_all()
+                return False
+            n_active += 1
+        try:
+            result = work(item)
+        except BaseException as error:
+            with changed:
+                errors.append(error)
+                ended = True
+        else:
+            with changed:
+                results.append(result)
+        with changed:
+            n_active -= 1
+            changed.notify_all()
+        return True
+
+    def help_out() -> None:
+        while step(True):
+            continue
+
+    executor = _get_executor()
+    helpers = [executor.submit(contextvars.copy_context().run, help_out) for _ in range(n_threads - 1)]
+    try:
+        while not errors:
+            if results:
+                with changed:
+                    result = results.popleft()
+                    changed.notify()
+                yield result
+            elif not step(False):
+                with changed:
+                    while not results and n_active and not errors:
+                        changed.wait()
+                    if not results and not n_active:
+                        break
+        if errors:
+            raise errors[0]
+    finally:
+        with changed:
+            ended = True
+            changed.notify_all()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.exception()

@@ -183,6 +183,8 @@ class Retrier:
         When to try again.
     clock : Clock
         What to wait by.
+    pace : Pace, optional
+        How fast; one of its own by default.
 
     Examples
     --------
@@ -200,11 +202,11 @@ class Retrier:
     (b'value', 3.0)
     """
 
-    def __init__(self, retry: Retry, clock: Clock) -> None:
+    def __init__(self, retry: Retry, clock: Clock, pace: Pace | None = None) -> None:
         self.retry = retry
         self.clock = clock
         self.random = Random(retry.seed)
-        self.pace = Pace(clock)
+        self.pace = Pace(clock) if pace is None else pace
         _retriers.add(self)
 
     def begin(self) -> Attempts:

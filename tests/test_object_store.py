@@ -1,0 +1,267 @@
+"""`ObjectStore`: what it makes of the answers, and of the silence, of a service. The services are tested elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from object_clients import DictService, DictStore
+
+from zarrcy.errors import (
+    ChecksumError,
+    ConcurrentWriteWarning,
+    ConflictError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    ThrottledError,
+    UnavailableError,
+)
+from zarrcy.stores.clock import VirtualClock
+from zarrcy.stores.object_client import BrokenBodyError
+from zarrcy.stores.object_reads import span_of
+from zarrcy.stores.retry import Retry
+from zarrcy.testing import check_store
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def store():
+    store = DictStore(f"s{next(_numbers)}", prefix="lab/a", retry=Retry(seed=1))
+    store.clock = VirtualClock()
+    return store
+
+
+def fails(error):
+    def fault(request):
+        raise error
+
+    return fault
+
+
+def loses_the_answer(request):
+    request()
+    raise UnavailableError("the connection was lost", code="connection_lost")
+
+
+def cut_after(n):
+    def fault(request):
+        found = request()
+        raise BrokenBodyError("cut", found=found._replace(value=found.value[:n]))
+
+    return fault
+
+
+def flipped(request):
+    found = request()
+    return found._replace(value=bytes([found.value[0] ^ 1]) + found.value[1:])
+
+
+def shortened(request):
+    found = request()
+    return found._replace(value=found.value[:-1])
+
+
+def test_the_laws_hold():
+    check_store(DictStore(f"s{next(_numbers)}"))
+    check_store(DictStore(f"s{next(_numbers)}", prefix="lab/a"))
+
+
+def test_every_part_is_what_the_slice_of_the_value_is(store):
+    for n in (0, 1, 5):
+        value = bytes(range(n))
+        store.set("k", value)
+        bounds = [None, *range(-7, 8)]
+        for part in itertools.starmap(slice, itertools.product(bounds, bounds)):
+            assert bytes(store.get("k", part)) == value[part], part
+
+
+def test_a_part_costs_one_request(store):
+    store.set("k", b"abcdef")
+    store.service.requests.clear()
+    for part in (slice(1, 3), slice(-2, None), slice(2, None), slice(1, -1), slice(-4, -2), slice(3, 3), slice(90, 99)):
+        store.get("k", part)
+    assert store.service.requests == ["get"] * 7
+
+
+def test_a_step_is_refused():
+    with pytest.raises(ValueError, match="step"):
+        span_of(slice(0, 9, 2))
+
+
+@pytest.mark.parametrize("part", [None, slice(3, None), slice(-40, None), slice(2, 60)])
+def test_a_cut_body_is_resumed_with_the_version_it_began_with(store, part):
+    value = random.Random(3).randbytes(100)
+    store.set("k", value)
+    store.service.faults += [cut_after(7), cut_after(0), fails(UnavailableError("down")), shortened, cut_after(5)]
+    assert bytes(store.get("k", part)) == value[slice(None) if part is None else part]
+    assert store.service.requests[1:] == ["get"] * 6
+
+
+def test_a_value_that_is_replaced_while_it_is_read_is_read_anew(store):
+    store.set("k", b"old value")
+
+    def replaced(request):
+        store.service.objects["lab/a/k"] = b"new", "900", ""
+        return request()
+
+    store.service.faults += [cut_after(3), replaced]
+    assert store.get("k") == b"new"
+
+
+def test_a_version_that_is_replaced_while_it_is_read_is_a_conflict(store):
+    store.set("k", b"old value")
+    version = store.get_with_version("k")[1]
+
+    def replaced(request):
+        store.service.objects["lab/a/k"] = b"new", "900", ""
+        return request()
+
+    store.service.faults += [cut_after(3), replaced]
+    with pytest.raises(ConflictError):
+        store.get_with_version("k", if_version=version)
+
+
+def test_a_flipped_bit_is_read_again(store):
+    store.set("k", b"value")
+    store.service.faults += [flipped, flipped]
+    assert store.get("k") == b"value"
+
+
+def test_a_value_that_never_has_its_checksum_is_an_error(store):
+    store.set("k", b"value")
+    store.service.faults += [flipped] * 3
+    with pytest.raises(ChecksumError, match="k: crc32c: expected"):
+        store.get("k")
+
+
+def test_a_refusal_is_raised_at_once_with_the_store_and_the_key(store):
+    store.service.faults.append(fails(PermissionDeniedError("no")))
+    with pytest.raises(PermissionDeniedError) as caught:
+        store.get("c/0")
+    assert (caught.value.store, caught.value.key) == (store.url, "c/0")
+    assert store.service.requests == ["get"]
+
+
+def test_a_busy_service_is_asked_again_until_the_deadline(store):
+    store.service.faults += [fails(ThrottledError("busy")) for _ in range(5)]
+    store.set("k", b"1")
+    store.service.faults += [fails(ThrottledError("busy")) for _ in range(5000)]
+    with pytest.raises(ThrottledError, match="busy"):
+        store.get("k")
+    assert 60 < store.clock.monotonic() < 260
+
+
+def test_a_write_whose_answer_is_lost_happens_again(store):
+    store.service.faults += [loses_the_answer] * 3
+    store.set("k", b"1")
+    assert store.get("k") == b"1"
+
+
+def test_a_write_that_never_gets_an_answer_is_of_unknown_outcome(store):
+    store.service.faults += [loses_the_answer] * 5000
+    with pytest.raises(OutcomeUnknownError):
+        store.set("k", b"1")
+
+
+def test_a_write_that_never_left_did_not_happen(store):
+    store.service.faults += [fails(UnavailableError("refused", code="unreachable")) for _ in range(5000)]
+    with pytest.raises(UnavailableError) as caught:
+        store.set("k", b"1")
+    assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+def probed(store):
+    store.set_if("probe", b"", None)
+    store.service.requests.clear()
+    return store
+
+
+def test_a_conditional_write_whose_answer_is_lost_is_known_by_its_writer(store):
+    probed(store).service.faults.append(loses_the_answer)
+    version = store.set_if("k", b"1", None)
+    assert store.get_with_version("k") == (b"1", version)
+    store.service.faults.append(loses_the_answer)
+    assert store.set_if("k", b"2", version) != version
+    assert store.service.requests.count("put") == 4
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_conditional_write_that_another_one_may_have_replaced_is_of_unknown_outcome(store, deleted):
+    def replaced(request):
+        request()
+        if deleted:
+            del store.service.objects["lab/a/k"]
+            store.service.faults.append(fails(ConflictError("expected an absent key")))
+        else:
+            store.service.objects["lab/a/k"] = b"theirs", "900", "them"
+        raise UnavailableError("the connection was lost")
+
+    probed(store).service.faults.append(replaced)
+    with pytest.raises(OutcomeUnknownError):
+        store.set_if("k", b"1", None)
+
+
+def test_a_conditional_write_that_was_heard_is_a_plain_conflict(store):
+    probed(store).set("k", b"1")
+    with pytest.raises(ConflictError):
+        store.set_if("k", b"2", None)
+
+
+def test_the_probe_runs_once_and_leaves_nothing(store):
+    store.set_if("a", b"", None)
+    n = len(store.service.requests)
+    store.set_if("b", b"", None)
+    assert n > 4 and len(store.service.requests) == n + 1
+    assert sorted(store.list_prefix()) == ["a", "b"]
+
+
+def test_a_service_that_ignores_conditions_is_found_out(store):
+    store.service.obeys = False
+    with pytest.warns(ConcurrentWriteWarning):
+        store.set_if("k", b"1", None)
+    assert not store.supports_cas
+    with pytest.warns(ConcurrentWriteWarning):
+        store.update("k", lambda old: bytes(old) + b"2")
+    assert store.get("k") == b"12"
+
+
+def test_reading_never_probes(store):
+    assert store.supports_cas and store.get("k") is None and store.get_with_version("k") == (None, None)
+    assert store.service.requests == ["get", "get"]
+
+
+def test_a_long_listing_gives_each_key_once(store):
+    keys = {f"c/{i}/{j}" for i in range(20) for j in range(9)} | {f"k{i}" for i in range(25)}
+    store.set_many((key, b"1") for key in keys)
+    store.service.objects["lab/a/c/"] = store.service.objects["lab/a/c//x"] = store.service.objects["lab/a/k1"]
+    assert sorted(store.list_prefix()) == sorted(keys)
+    assert sorted(store.list_prefix("c/3/")) == sorted(key for key in keys if key.startswith("c/3/"))
+    assert sorted(store.list_dir()) == sorted(["c/", *(f"k{i}" for i in range(25))])
+    store.delete_prefix("c/")
+    assert sorted(store.list_prefix()) == sorted(f"k{i}" for i in range(25))
+
+
+def test_many_values_come_as_they_arrive_and_an_error_ends_them(store):
+    keys = [f"c/{i}" for i in range(50)]
+    store.set_many((key, key.encode()) for key in keys)
+    assert sorted(store.get_many((key, None) for key in keys)) == [(i, keys[i].encode()) for i in range(50)]
+    store.service.requests.clear()
+    store.service.faults.append(fails(PermissionDeniedError("no")))
+    with pytest.raises(PermissionDeniedError):
+        list(store.get_many((key, None) for key in keys))
+    assert len(store.service.requests) < 30
+
+
+def test_one_client_serves_every_store_of_a_container_and_closes_with_the_last(monkeypatch):
+    name = f"s{next(_numbers)}"
+    first, second = DictStore(name), DictStore(name, prefix="b")
+    assert first.client is second.client
+    closed = []
+    monkeypatch.setattr(type(first.client), "close", lambda self: closed.append(self))
+    first.close()
+    assert not closed
+    second.close()
+    assert len(closed) == 1
+    assert isinstance(first.service, DictService) and first.get("k") is None

@@ -1,0 +1,378 @@
+"""`ObjectStore`: what the stores of cloud services have in common; a service adds an `ObjectClient`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError, UnavailableError, ZarrcyError
+from zarrcy.stores.object_client import Condition, ObjectClient, Page
+from zarrcy.stores.object_reads import Download, span_of
+from zarrcy.stores.retry import PASSING, Retrier, Retry
+from zarrcy.stores.shared_clients import Shared, acquire
+from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix, resolve_part, warn_unguarded
+from zarrcy.threads import map_unordered
+
+__all__ = ["MAX_CONCURRENCY", "ObjectStore"]
+
+T = TypeVar("T")
+
+# Requests in flight by default: with 100 ms of latency and 1 MiB chunks more than one connection carries.
+MAX_CONCURRENCY = 32
+# What it costs less to read over than to ask for again.
+COALESCE_GAP = 1 << 18
+# Encoded bytes in flight, with every thread's decoded chunk on top.
+BYTE_BUDGET = 128 << 20
+
+# The request never reached the service.
+NOT_SENT = frozenset({"unreachable", "name_lookup", "tls"})
+
+_numbers = itertools.count()
+
+
+class ObjectStore(Store):
+    """Values as objects in a container of a service, under ``PREFIX/KEY``.
+
+    Parameters
+    ----------
+    prefix : str
+        What stands in front of every key: empty, or segments joined by ``"/"``.
+    retry : Retry, optional
+        Pauses and deadline; by default 0.1 to 10 seconds, 120 in all.
+    max_concurrency : int, default 32
+        Requests in flight at once.
+    """
+
+    coalesce_gap = COALESCE_GAP
+    byte_budget = BYTE_BUDGET
+
+    # Keyword arguments of `from_url` and the constructor that a subclass hands on.
+    SHARED_OPTIONS: ClassVar[tuple[str, ...]] = ("retry", "max_concurrency")
+
+    def __init__(self, *, prefix: str = "", retry: Retry | None = None, max_concurrency: int = MAX_CONCURRENCY) -> None:
+        if max_concurrency < 1:
+            raise ValueError(f"max_concurrency: expected at least 1, got {max_concurrency}")
+        self.prefix = prefix.strip("/")
+        check_prefix(self._front)
+        self.retry = Retry() if retry is None else retry
+        self.max_concurrency = self.concurrency = max_concurrency
+        self._user = next(_numbers)
+        self._shared: Shared | None = None
+        self._retrier_of: tuple[Shared, Retrier] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that open this storage again, in another process too. No secret is among them."""
+        options: dict[str, Any] = {"prefix": self.prefix} if self.prefix else {}
+        if self.retry != Retry():
+            options["retry"] = self.retry
+        if self.max_concurrency != MAX_CONCURRENCY:
+            options["max_concurrency"] = self.max_concurrency
+        return options
+
+    @abstractmethod
+    def _client_key(self) -> Hashable:
+        """What a client can be shared by: the container, the endpoint, and a digest of the credential."""
+
+    @abstractmethod
+    def _make_client(self) -> ObjectClient:
+        """A client of the container. Nothing is asked of the service yet."""
+
+    @property
+    def _front(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _name(self, key: str) -> str:
+        return self._front + check_key(key)
+
+    def _connected(self) -> Shared:
+        shared = self._shared
+        if shared is None or shared.process != os.getpid():
+            shared = self._shared = acquire(self._client_key(), self._make_client, self._user)
+            weakref.finalize(self, shared.release, self._user).atexit = False
+        return shared
+
+    @property
+    def client(self) -> ObjectClient:
+        """The client of this process, made at first use."""
+        return self._connected().client
+
+    @property
+    def retrier(self) -> Retrier:
+        """What makes calls again; all stores of one container and prefix keep one pace."""
+        shared = self._connected()
+        known = self._retrier_of
+        if known is None or known[0] is not shared:
+            pace = shared.pace(self._front, self.clock)
+            known = self._retrier_of = shared, Retrier(self.retry, self.clock, pace)
+        return known[1]
+
+    def _call(self, key: str | None, work: Callable[[], T]) -> T:
+        """What `work` returns, tried again as `retry` says. Its errors get the key."""
+        try:
+            return self.retrier.call(work)
+        except StoreError as error:
+            self._place(error, key)
+            raise
+
+    def _place(self, error: ZarrcyError, key: str | None) -> None:
+        """Give an error the store and the key: a client knows neither the prefix nor who uses it."""
+        error.store = self.url
+        error.key = key
+
+    @property
+    def supports_cas(self) -> bool:  # type: ignore[override]
+        """Whether the service is not known to ignore conditions; the first conditional write finds out."""
+        return self._shared is None or self._shared.conditions.get("version", True)
+
+    # ---- reading
+
+    def get(self, key: str, part: slice | None = None) -> Buffer | None:
+        return self._read(key, part, None)[0]
+
+    def get_with_version(
+        self, key: str, part: slice | None = None, *, if_version: Version | None = None
+    ) -> tuple[Buffer | None, Version | None]:
+        if if_version is not None and not isinstance(if_version, str):
+            raise ConflictError("expected a version of this store, got another", store=self.url, key=key)
+        return self._read(key, part, if_version)
+
+    def _read(self, key: str, part: slice | None, version: str | None) -> tuple[Buffer | None, str | None]:
+        name = self._name(key)
+        span, cut = span_of(part)
+        try:
+            found = Download(self.client, self.retrier, name, span, version).run()
+        except ZarrcyError as error:
+            self._place(error, key)
+            raise
+        if found is None:
+            return None, None
+        if cut is None:
+            return found.value, found.version
+        first = span.within(found.nbytes)[0] if span is not None else 0
+        begin, n = resolve_part(cut, found.nbytes)
+        return memoryview(found.value)[begin - first : begin - first + n] if n else b"", found.version
+
+    def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
+        def fetch(request: tuple[int, tuple[str, slice | None]]) -> tuple[int, Buffer | None]:
+            i, (key, part) = request
+            return i, self.get(key, part)
+
+        yield from map_unordered(fetch, enumerate(requests), self.concurrency)
+
+    def size(self, key: str) -> int | None:
+        name = self._name(key)
+        found = self._call(key, lambda: self.client.head(name))
+        return None if found is None else found.nbytes
+
+    # ---- listing
+
+    def list_prefix(self, prefix: str = "") -> Iterator[str]:
+        """Every key that starts with `prefix`: a page after the other, or where there are several, by folders at once.
+
+        Objects whose names are no keys, such as the empty ones that stand for folders, are left out.
+        """
+        start = self._front + check_prefix(prefix)
+        page = self._page(start, None, by_folder=False)
+        if page.token is None:
+            yield from self._keys(page.names)
+            return
+        # The listing is long: its folders can be listed side by side.
+        folders: list[str] = []
+        for each in self._pages(start, by_folder=True):
+            yield from self._keys(each.names)
+            folders += each.folders
+
+        def list_folder(folder: str) -> list[str]:
+            return [name for each in self._pages(folder, by_folder=False) for name in each.names]
+
+        if len(folders) == 1:
+            # One at a time: a folder of folders may be as long as its parent.
+            yield from self.list_prefix(folders[0].removeprefix(self._front))
+            return
+        for names in map_unordered(list_folder, folders, self.concurrency):
+            yield from self._keys(names)
+
+    def list_dir(self, prefix: str = "") -> Iterator[str]:
+        start = self._front + check_prefix(prefix)
+        for page in self._pages(start, by_folder=True):
+            for key in self._keys(page.names):
+                yield key[len(prefix) :]
+            for key in self._keys([folder[:-1] for folder in page.folders]):
+                yield key[len(prefix) :] + "/"
+
+    def _pages(self, start: str, *, by_folder: bool) -> Iterator[Page]:
+        token = None
+        while True:
+            page = self._page(start, token, by_folder=by_folder)
+            yield page
+            token = page.token
+            if token is None:
+                return
+
+    def _page(self, start: str, token: str | None, *, by_folder: bool) -> Page:
+        return self._call(None, lambda: self.client.list(start, token, by_folder=by_folder))
+
+    def _keys(self, names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            key = name[len(self._front) :]
+            try:
+                yield check_key(key)
+            except ValueError:
+                continue
+
+    # ---- writing
+
+    def set(self, key: str, value: Buffer) -> None:
+        data = _flat(value)
+        self._write(key, lambda name: self.client.put(name, data, None, ""))
+
+    def delete(self, key: str) -> None:
+        self._write(key, lambda name: self.client.delete(name))
+
+    def _write(self, key: str, request: Callable[[str], object]) -> None:
+        """A write that may arrive twice."""
+        self.check_writable()
+        name = self._name(key)
+        try:
+            self._call(key, lambda: request(name))
+        except UnavailableError as error:
+            if error.code in NOT_SENT:
+                raise
+            raise self._unknown(key) from error
+
+    def _unknown(self, key: str) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            "the answer to the write was lost",
+            store=self.url,
+            key=key,
+            code="outcome_unknown",
+            hint="The write may or may not have happened: read the value to know.",
+        )
+
+    def set_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        """Store several values, several at once. Each is atomic."""
+        for _ in map_unordered(lambda item: self.set(*item), items, self.concurrency):
+            continue
+
+    def delete_prefix(self, prefix: str) -> None:
+        self.check_writable()
+        size = self.client.batch
+
+        def batches() -> Iterator[list[str]]:
+            keys = iter(list(self.list_prefix(prefix)))
+            while batch := list(itertools.islice(keys, size)):
+                yield [self._name(key) for key in batch]
+
+        def delete(names: list[str]) -> None:
+            self._call(None, lambda: self.client.delete_many(names))
+
+        for _ in map_unordered(delete, batches(), self.concurrency):
+            continue
+
+    def set_if(self, key: str, value: Buffer, version: Version | None) -> Version:
+        self.check_writable()
+        name = self._name(key)
+        if version is not None and not isinstance(version, str):
+            raise ConflictError("expected a version of this store, got another", store=self.url, key=key)
+        if not self._obeys("absent" if version is None else "version"):
+            return self._set_unguarded(key, _flat(value), version)
+        return self._put_once(key, name, _flat(value), Condition(version))
+
+    def _put_once(self, key: str, name: str, value: Buffer, condition: Condition) -> str:
+        """A conditional write, though answers may be lost: the object names its writer, and so says whose it is."""
+        writer = secrets.token_hex(16)
+        attempts = self.retrier.begin()
+        lost: UnavailableError | None = None
+        while True:
+            self.retrier.pace.wait()
+            try:
+                made = self.client.put(name, value, condition, writer)
+            except PASSING as error:
+                if isinstance(error, UnavailableError) and error.code not in NOT_SENT:
+                    lost = error
+                try:
+                    attempts.failed(error)
+                except StoreError:
+                    if lost is None:
+                        self._place(error, key)
+                        raise
+                    raise self._unknown(key) from error
+            except ConflictError as error:
+                if lost is None:
+                    self._place(error, key)
+                    raise
+                return self._own_version(key, name, writer, lost)
+            except StoreError as error:
+                self._place(error, key)
+                raise
+            else:
+                self.retrier.pace.succeeded()
+                return made
+
+    def _own_version(self, key: str, name: str, writer: str, lost: UnavailableError) -> str:
+        """The version in the way of a write that was sent again: its own, or nobody knows."""
+        try:
+            found = self._call(key, lambda: self.client.head(name))
+        except UnavailableError as error:
+            raise self._unknown(key) from error
+        if found is not None and found.writer == writer:
+            return found.version
+        # Another writer's, which may have come before this one, or have replaced it.
+        raise self._unknown(key) from lost
+
+    def _set_unguarded(self, key: str, value: Buffer, version: str | None) -> Version:
+        """`set_if` where the service ignores conditions."""
+        warn_unguarded(self.url)
+        name = self._name(key)
+        found = self._call(key, lambda: self.client.head(name))
+        if version != (None if found is None else found.version):
+            raise ConflictError("expected the version that was read before, got another", store=self.url, key=key)
+        return self._call(key, lambda: self.client.put(name, value, None, ""))
+
+    def _obeys(self, asked: str) -> bool:
+        """Whether the service obeys conditions: some answer 200 and overwrite. Tried once, on a key of its own."""
+        shared = self._connected()
+        if asked not in shared.conditions:
+            with shared.probing:
+                if asked not in shared.conditions:
+                    shared.conditions.update(self._try_conditions())
+        return shared.conditions[asked]
+
+    def _try_conditions(self) -> dict[str, bool]:
+        name = f"{self._front}zarrcy-probe-{secrets.token_hex(16)}"
+
+        def refuses(condition: Condition) -> bool:
+            try:
+                self._call(None, lambda: self.client.put(name, b"2", condition, ""))
+            except ConflictError:
+                return True
+            return False
+
+        try:
+            first = self._call(None, lambda: self.client.put(name, b"1", None, ""))
+            obeyed = {"absent": refuses(Condition(None))}
+            second = self._call(None, lambda: self.client.put(name, b"3", None, ""))
+            obeyed["version"] = refuses(Condition(first)) and not refuses(Condition(second))
+        finally:
+            self._call(None, lambda: self.client.delete(name))
+        return obeyed
+
+    # ---- the rest
+
+    def close(self) -> None:
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.release(self._user)
+
+
+def _flat(value: Buffer) -> Buffer:
+    """The value as bytes, or as a contiguous view of bytes, which is what the packages of the services take."""
+    if type(value) is bytes:
+        return value
+    view = memoryview(value)
+    return view.cast("B") if view.c_contiguous and view.ndim == 1 else view.tobytes()
