@@ -262,18 +262,26 @@ def test_importing_zarrcy_loads_no_store_package_and_nothing_heavy() -> None:
     assert "zarrcy.testing" not in new
 
 
-def test_importing_zarrcy_costs_at_most_15_ms_above_numpy(tmp_path: Path) -> None:
-    """The least of several runs, in CPU time: other work on the machine can only add. The first writes the bytecode.
+def test_importing_zarrcy_costs_little_beside_numpy(tmp_path: Path) -> None:
+    """At most 0.21 of what NumPy's own import costs: 15 ms on the machine that the promise was measured on.
 
-    NumPy's import starts the threads of OpenBLAS, which spin for a while; with one thread they are not counted as ours.
+    CPU time, both in one process, the least of several runs. The first run writes the bytecode. NumPy's import starts
+    the threads of OpenBLAS, which spin for a while; with one thread they are not counted as ours.
     """
-    code = "import numpy, time; t = time.process_time(); import zarrcy; print(time.process_time() - t)"
-    costs = []
+    code = """if True:
+        from time import process_time as now
+        begin = now()
+        import numpy
+        middle = now()
+        import zarrcy
+        print((now() - middle) / (middle - begin))
+    """
+    shares = []
     for _ in range(25):
-        costs.append(float(python(code, PYTHONPYCACHEPREFIX=str(tmp_path), OPENBLAS_NUM_THREADS="1")))
-        if len(costs) >= 3 and min(costs) <= 0.015:
+        shares.append(float(python(code, PYTHONPYCACHEPREFIX=str(tmp_path), OPENBLAS_NUM_THREADS="1")))
+        if len(shares) >= 3 and min(shares) <= 0.21:
             break
-    assert min(costs) <= 0.015, f"{min(costs) * 1000:.1f} ms"
+    assert min(shares) <= 0.21
 
 
 @pytest.mark.parametrize(
