@@ -118,9 +118,7 @@ def make_node(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata, 
     store.check_writable()
     # Whatever cannot be stored is an error before anything is deleted.
     documents = metadata_v2.encode_node(metadata)
-    prepare = getattr(store, "prepare", None)
-    if prepare is not None:
-        prepare()
+    store.prepare()
     parents = [path[:i] for i, c in enumerate(path) if c == "/"] if path else []
     if path:
         parents.insert(0, "")

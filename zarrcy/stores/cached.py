@@ -9,14 +9,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from zarrcy.errors import StoreError
 from zarrcy.stores.cached_entries import Entries, Entry
 from zarrcy.stores.store import Buffer, Store, Version, check_key
-
-if TYPE_CHECKING:
-    from zarrcy.stores.clock import Clock
+from zarrcy.stores.wrapper import WrapperStore
 
 __all__ = ["CacheStats", "CachedStore"]
 
@@ -49,7 +47,7 @@ class CacheStats(NamedTuple):
     nbytes: int
 
 
-class CachedStore(Store):
+class CachedStore(WrapperStore):
     """A store whose values are kept, as they are read, in another one: a directory or memory in front of a service.
 
     Each read asks the store for the version of the key, and takes the value from the cache when it is that version: no
@@ -97,9 +95,6 @@ class CachedStore(Store):
     b'newer'
     """
 
-    kind = "Wrapper"
-    persistence = "That of the store"
-    scalability = "That of the store"
     latency = "That of the cache"
     use = "Reading from a service again and again"
 
@@ -110,7 +105,8 @@ class CachedStore(Store):
             raise ValueError(
                 f"ttl: expected the seconds for which a value may be stale, got 0, and {store.url} has no versions"
             )
-        self.store, self.cache = store, cache
+        super().__init__(store)
+        self.cache = cache
         self.max_nbytes, self.ttl = max_nbytes, ttl
         self._entries = Entries(cache, max_nbytes)
         self._space: tuple[int, bytes] = (-1, b"")
@@ -120,40 +116,10 @@ class CachedStore(Store):
         self._lock = threading.Lock()
         _stores.add(self)
 
-    @property
-    def url(self) -> str:
-        """That of the store."""
-        return self.store.url
-
     def options(self) -> dict[str, Any]:
         """The store, the cache and its bounds."""
         options: dict[str, Any] = {"store": self.store, "cache": self.cache, "max_nbytes": self.max_nbytes}
         return {**options, "ttl": self.ttl} if self.ttl else options
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.concurrency
-
-    @property
-    def coalesce_gap(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.coalesce_gap
-
-    @property
-    def supports_cas(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.supports_cas
-
-    @property
-    def read_only(self) -> bool:  # type: ignore[override]
-        """That of the store. A store that is read-only is cached all the same."""
-        return self.store.read_only
-
-    @property
-    def clock(self) -> Clock:  # type: ignore[override]
-        """That of the store."""
-        return self.store.clock
 
     def stats(self) -> CacheStats:
         """What the cache has done so far, and how full it is. It lists the cache."""
@@ -236,23 +202,6 @@ class CachedStore(Store):
             self._space = process, name.encode("utf-8", "surrogateescape")
         return self._space[1]
 
-    def get_with_version(
-        self, key: str, part: slice | None = None, *, if_version: Version | None = None
-    ) -> tuple[Buffer | None, Version | None]:
-        return self.store.get_with_version(key, part, if_version=if_version)
-
-    def size(self, key: str) -> int | None:
-        return self.store.size(key)
-
-    def exists(self, key: str) -> bool:
-        return self.store.exists(key)
-
-    def list_prefix(self, prefix: str = "") -> Iterator[str]:
-        return self.store.list_prefix(prefix)
-
-    def list_dir(self, prefix: str = "") -> Iterator[str]:
-        return self.store.list_dir(prefix)
-
     # ---- writing
 
     @contextmanager
@@ -305,21 +254,6 @@ class CachedStore(Store):
         if self.ttl:
             # The places of entries do not tell their keys, and keys that are gone are not listed.
             self.clear()
-
-    def lock(self, key: str) -> AbstractContextManager[None] | None:
-        return self.store.lock(key)
-
-    def prepare(self) -> None:
-        """Prepare the store for writing, where it has to be."""
-        prepare = getattr(self.store, "prepare", None)
-        if prepare is not None:
-            prepare()
-
-    def repair(self) -> list[str]:
-        return self.store.repair()
-
-    def sync(self) -> None:
-        self.store.sync()
 
     def close(self) -> None:
         self.store.close()

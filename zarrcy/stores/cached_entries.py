@@ -125,9 +125,8 @@ class Entries:
         return (place for place in self.cache.list_prefix() if place != RECORD)
 
     def _prepare(self) -> None:
-        prepare = getattr(self.cache, "prepare", None)
-        if prepare is not None and not self._is_prepared:
-            prepare()
+        if not self._is_prepared:
+            self.cache.prepare()
         self._is_prepared = True
 
     def _reserve(self, n: int) -> bool:

@@ -101,9 +101,7 @@ def copy_store(
         if ours.startswith(theirs) or theirs.startswith(ours):
             raise ValueError(f"copy_store: expected a target apart from {source.url}, got {target.url}")
         target.check_writable()
-        prepare = getattr(target, "prepare", None)
-        if prepare is not None:
-            prepare()
+        target.prepare()
     keys = list(source.list_prefix(prefix))
     run = Run(source, targets, [set(target.list_prefix(prefix)) for target in targets], keys, verify, progress)
     run_with_helpers(run.drain, min(max(s.concurrency for s in (source, *targets)) or get_threads(), len(keys) or 1))

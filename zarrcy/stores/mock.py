@@ -30,6 +30,7 @@ from zarrcy.stores.mock_faults import Fault, call_matches
 from zarrcy.stores.mock_latency import Distribution, Exponential, LogNormal, Uniform
 from zarrcy.stores.mock_run import Call, Run
 from zarrcy.stores.store import Buffer, Store, Version, resolve_part
+from zarrcy.stores.wrapper import WrapperStore
 
 __all__ = [
     "Call",
@@ -71,7 +72,7 @@ OPERATIONS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-class MockStore(Store):
+class MockStore(WrapperStore):
     """A store that fails when it is told to, and writes down every call.
 
     Parameters
@@ -122,10 +123,9 @@ class MockStore(Store):
     """
 
     schemes = ()
+    clock: Clock = time
 
     kind = "Testing"
-    persistence = "That of the store"
-    scalability = "That of the store"
     latency = "As asked for"
     use = "Development, error simulation"
 
@@ -147,17 +147,12 @@ class MockStore(Store):
             store = MemoryStore()
         if delay is not None and latency:
             raise ValueError(f"delay: expected one of latency and delay, got {latency!r} and {delay!r}")
-        self.store = store
+        super().__init__(store)
         self.faults = (*faults, *_short(error_mode, fail_on))
         self._latency = latency if delay is None else delay / 1000
         self.seed = seed
         self.clock = store.clock if clock is None else clock
         self._run = Run(self.faults, seed)
-
-    @property
-    def url(self) -> str:
-        """That of the store that holds the values."""
-        return self.store.url
 
     def options(self) -> dict[str, Any]:
         """The store, the plan, the latency, the seed and the clock; those with their default value are left out."""
@@ -171,26 +166,6 @@ class MockStore(Store):
         if self.clock is not time:
             options["clock"] = self.clock
         return options
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.concurrency
-
-    @property
-    def coalesce_gap(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.coalesce_gap
-
-    @property
-    def supports_cas(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.supports_cas
-
-    @property
-    def read_only(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.read_only
 
     # ---- faults and the journal
 
@@ -390,10 +365,7 @@ class MockStore(Store):
             self._call("commit", "", lambda _: None)
 
     def prepare(self) -> None:
-        """Prepare the store for writing, where it has to be."""
-        prepare = getattr(self.store, "prepare", None)
-        if prepare is not None:
-            self._call("prepare", "", lambda _: prepare())
+        self._call("prepare", "", lambda _: self.store.prepare())
 
     def repair(self) -> list[str]:
         lines: list[str] = self._call("repair", "", lambda _: self.store.repair())

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
-from zarrcy.threads import get_threads, run_with_helpers
-
-if TYPE_CHECKING:
-    from zarrcy.stores.clock import Clock
+from zarrcy.stores.wrapper import WrapperStore
+from zarrcy.threads import get_threads, map_unordered
 
 __all__ = ["PartitionedStore"]
 
@@ -26,7 +23,7 @@ HASH = "blake2b-32"
 MAX_PARTITIONS = 4096
 
 
-class PartitionedStore(Store):
+class PartitionedStore(WrapperStore):
     """A store whose keys lie below prefixes, each below the one that its hash chooses.
 
     A service limits the requests for each prefix, not for all of them: 16 prefixes bear 16 times as many. The names
@@ -68,55 +65,22 @@ class PartitionedStore(Store):
     ['7/c/1', '8/c/0', 'partitions.json']
     """
 
-    kind = "Wrapper"
-    persistence = "That of the store"
     scalability = "That of the store, for each prefix"
-    latency = "That of the store"
     use = "Request limits of a prefix"
 
     def __init__(self, store: Store, n_partitions: int | None = None) -> None:
         if n_partitions is not None and not 1 <= n_partitions <= MAX_PARTITIONS:
             raise ValueError(f"n_partitions: expected 1 to {MAX_PARTITIONS}, got {n_partitions}")
-        self.store = store
+        super().__init__(store)
         self.n_partitions = n_partitions
         # The prefixes, once the record was read or written.
         self._prefixes: list[str] | None = None
-
-    @property
-    def url(self) -> str:
-        """That of the store."""
-        return self.store.url
 
     def options(self) -> dict[str, Any]:
         """The store, and the number where it was given."""
         if self.n_partitions is None:
             return {"store": self.store}
         return {"store": self.store, "n_partitions": self.n_partitions}
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.concurrency
-
-    @property
-    def coalesce_gap(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.coalesce_gap
-
-    @property
-    def supports_cas(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.supports_cas
-
-    @property
-    def read_only(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.read_only
-
-    @property
-    def clock(self) -> Clock:  # type: ignore[override]
-        """That of the store."""
-        return self.store.clock
 
     # ---- where a key lies
 
@@ -203,22 +167,7 @@ class PartitionedStore(Store):
     def _in_each(self, work: Callable[[str], T]) -> list[T]:
         """What `work` makes of every prefix, several at a time; the first error stops those that have not begun."""
         prefixes = self._find_prefixes(to_write=False)
-        waiting, found = deque(prefixes), deque[T]()
-
-        def drain() -> None:
-            while True:
-                try:
-                    prefix = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    found.append(work(prefix))
-                except BaseException:
-                    waiting.clear()
-                    raise
-
-        run_with_helpers(drain, min(self.concurrency or get_threads(), len(prefixes)))
-        return list(found)
+        return list(map_unordered(work, prefixes, min(self.concurrency or get_threads(), len(prefixes))))
 
     # ---- reading
 
@@ -278,21 +227,6 @@ class PartitionedStore(Store):
         """A transaction of the store, with the same prefixes."""
         with self.store.transaction() as inner:
             yield PartitionedStore(inner, self.n_partitions)
-
-    def prepare(self) -> None:
-        """Prepare the store for writing, where it has to be."""
-        prepare = getattr(self.store, "prepare", None)
-        if prepare is not None:
-            prepare()
-
-    def repair(self) -> list[str]:
-        return self.store.repair()
-
-    def sync(self) -> None:
-        self.store.sync()
-
-    def close(self) -> None:
-        self.store.close()
 
 
 def prefixes_of(n: int) -> list[str]:

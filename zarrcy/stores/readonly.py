@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
 
 from zarrcy.stores.store import Buffer, Store, Version
-
-if TYPE_CHECKING:
-    from zarrcy.stores.clock import Clock
+from zarrcy.stores.wrapper import WrapperStore
 
 __all__ = ["ReadOnlyStore"]
 
 
-class ReadOnlyStore(Store):
+class ReadOnlyStore(WrapperStore):
     """A store through which nothing can be written: whatever would write is a `zarrcy.ReadOnlyError`.
 
     Parameters
@@ -45,65 +42,10 @@ class ReadOnlyStore(Store):
 
     read_only = True
 
-    kind = "Wrapper"
-    persistence = "That of the store"
-    scalability = "That of the store"
-    latency = "That of the store"
     use = "Handing a store to readers"
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    @property
-    def url(self) -> str:
-        """That of the store."""
-        return self.store.url
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.concurrency
-
-    @property
-    def coalesce_gap(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.coalesce_gap
-
-    @property
-    def supports_cas(self) -> bool:  # type: ignore[override]
-        """That of the store: it says whether `get_with_version` works."""
-        return self.store.supports_cas
-
-    @property
-    def clock(self) -> Clock:  # type: ignore[override]
-        """That of the store."""
-        return self.store.clock
-
-    def options(self) -> dict[str, Any]:
-        return {"store": self.store}
-
-    def get(self, key: str, part: slice | None = None) -> Buffer | None:
-        return self.store.get(key, part)
 
     def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
         return self.store.get_many(requests)
-
-    def get_with_version(
-        self, key: str, part: slice | None = None, *, if_version: Version | None = None
-    ) -> tuple[Buffer | None, Version | None]:
-        return self.store.get_with_version(key, part, if_version=if_version)
-
-    def list_prefix(self, prefix: str = "") -> Iterator[str]:
-        return self.store.list_prefix(prefix)
-
-    def list_dir(self, prefix: str = "") -> Iterator[str]:
-        return self.store.list_dir(prefix)
-
-    def size(self, key: str) -> int | None:
-        return self.store.size(key)
-
-    def exists(self, key: str) -> bool:
-        return self.store.exists(key)
 
     def native_reader(self) -> object | None:
         return self.store.native_reader()
@@ -135,9 +77,9 @@ class ReadOnlyStore(Store):
     def delete_prefix(self, prefix: str) -> None:
         self.check_writable()
 
+    def prepare(self) -> None:
+        self.check_writable()
+
     def repair(self) -> list[str]:
         self.check_writable()
         return super().repair()
-
-    def close(self) -> None:
-        self.store.close()

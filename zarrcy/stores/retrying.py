@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError
 from zarrcy.stores.retry import PASSING, Retrier, Retry
 from zarrcy.stores.store import Buffer, Store, Version
-
-if TYPE_CHECKING:
-    from zarrcy.stores.clock import Clock
+from zarrcy.stores.wrapper import WrapperStore
 
 __all__ = ["RetryingStore"]
 
 
-class RetryingStore(Store):
+class RetryingStore(WrapperStore):
     """A store whose calls are made again after `zarrcy.ThrottledError`, `zarrcy.UnavailableError` and lost answers.
 
     Other errors, such as `zarrcy.PermissionDeniedError` and `zarrcy.ConflictError`, are raised at once. While the
@@ -49,51 +47,17 @@ class RetryingStore(Store):
     True
     """
 
-    kind = "Wrapper"
-    persistence = "That of the store"
-    scalability = "That of the store"
-    latency = "That of the store"
     use = "Services that are busy at times"
 
     def __init__(self, store: Store, retry: Retry | None = None) -> None:
-        self.store = store
+        super().__init__(store)
         self.retry = Retry() if retry is None else retry
         self._retrier = Retrier(self.retry, store.clock)
         self._call = self._retrier.call
 
-    @property
-    def url(self) -> str:
-        """That of the store."""
-        return self.store.url
-
     def options(self) -> dict[str, Any]:
         """The store, and the policy where it is not the default."""
         return {"store": self.store} if self.retry == Retry() else {"store": self.store, "retry": self.retry}
-
-    @property
-    def concurrency(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.concurrency
-
-    @property
-    def coalesce_gap(self) -> int:  # type: ignore[override]
-        """That of the store."""
-        return self.store.coalesce_gap
-
-    @property
-    def supports_cas(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.supports_cas
-
-    @property
-    def read_only(self) -> bool:  # type: ignore[override]
-        """That of the store."""
-        return self.store.read_only
-
-    @property
-    def clock(self) -> Clock:  # type: ignore[override]
-        """That of the store."""
-        return self.store.clock
 
     # ---- reading
 
@@ -162,16 +126,10 @@ class RetryingStore(Store):
         return self._call(lambda: self.store.lock(key))
 
     def prepare(self) -> None:
-        """Prepare the store for writing, where it has to be."""
-        prepare = getattr(self.store, "prepare", None)
-        if prepare is not None:
-            self._call(prepare)
+        self._call(self.store.prepare)
 
     def repair(self) -> list[str]:
         return self._call(self.store.repair)
 
     def sync(self) -> None:
         self._call(self.store.sync, OutcomeUnknownError)
-
-    def close(self) -> None:
-        self.store.close()

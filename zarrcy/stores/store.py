@@ -52,6 +52,8 @@ class Store(ABC):
         Requests worth having in flight; 0 means one per CPU.
     coalesce_gap : int
         Bytes worth reading over to save a request.
+    byte_budget : int
+        Bytes of encoded chunks worth having in flight, whatever `concurrency` says; 0 means any number.
     supports_cas : bool
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
@@ -62,6 +64,7 @@ class Store(ABC):
 
     concurrency: int = 0
     coalesce_gap: int = 0
+    byte_budget: int = 0
     supports_cas: bool = False
     read_only: bool = False
     clock: Clock = time
@@ -261,6 +264,9 @@ class Store(ABC):
     def native_reader(self) -> object | None:
         """The compiled reader of the file system store; ``None`` for every other store, wrappers included."""
         return None
+
+    def prepare(self) -> None:  # noqa: B027 - most stores need nothing
+        """Make what the first write needs, such as a directory or a table. Making an array or group calls it."""
 
     def repair(self) -> list[str]:
         """Collect what crashed writers left; returns a line for each thing that was done."""
