@@ -31,13 +31,33 @@ cdef int run_values(Call* call, object store, int n_threads, bint writes) except
     values.writes = writes
     values.counter = itertools.count()
     try:
-        run_with_helpers(values.work, min(store.concurrency or n_threads, call.n_values))
+        run_with_helpers(values.work, min(values_in_flight(call, store, writes) or n_threads, call.n_values))
     except BaseException:
         values.close()
         drop_failure(call)
         raise
     values.close()
     return raise_failure(call, store.url) if call.failed else 0
+
+
+cdef int64_t values_in_flight(Call* call, object store, bint writes) except -1:
+    """How many values to move at once: what the store bears, within its bytes; 0 means one per thread of the CPU."""
+    cdef int64_t n = store.concurrency
+    cdef int64_t budget = store.byte_budget
+    cdef CodecPipeline pipeline = <CodecPipeline>call.pipeline
+    cdef int64_t nbytes = pipeline.max_encoded_nbytes
+    cdef Place place
+    if n == 0 or budget == 0 or call.n_values == 0:
+        return n
+    (<Plan>call.plan).find_place(call.n_values // 2, &place)
+    if not writes and is_read_in_parts(pipeline, &place):
+        nbytes = pipeline.index_nbytes + place.n_pieces * pipeline.inner.max_encoded_nbytes
+    return max(min(n, budget // max(nbytes, 1)), 1)
+
+
+cdef bint is_read_in_parts(CodecPipeline pipeline, const Place* place):
+    """Whether so little of a shard is touched that its inner chunks are asked for one by one."""
+    return pipeline.inner is not None and pipeline.n_steps == 0 and 2 * place.n_pieces <= pipeline.n_inner
 
 
 cdef class ValuesCall:
@@ -87,7 +107,7 @@ cdef class ValuesCall:
         cdef CodecPipeline pipeline = <CodecPipeline>self.call.pipeline
         (<Plan>self.call.plan).find_place(number, &place)
         key = key_text(self.call, place.value)
-        if pipeline.inner is not None and pipeline.n_steps == 0 and 2 * place.n_pieces <= pipeline.n_inner:
+        if is_read_in_parts(pipeline, &place):
             return self.read_parts(key, &place)
         return self.read_whole(key, &place)
 
