@@ -14,6 +14,7 @@ from zarrcy.arrays import Array
 from zarrcy.errors import (
     ChecksumError,
     ChunkCountWarning,
+    ChunkSizeWarning,
     CodecError,
     ConcurrentWriteWarning,
     ConflictError,
@@ -41,6 +42,7 @@ from zarrcy.stores import Store
 from zarrcy.threads import get_threads, set_threads, use_threads
 
 if TYPE_CHECKING:
+    from zarrcy import cost
     from zarrcy.config import get_include, show_config
     from zarrcy.copying import copy
     from zarrcy.creation import (
@@ -64,6 +66,7 @@ __all__ = [
     "Attributes",
     "ChecksumError",
     "ChunkCountWarning",
+    "ChunkSizeWarning",
     "CodecError",
     "ConcurrentWriteWarning",
     "ConflictError",
@@ -90,6 +93,7 @@ __all__ = [
     "codecs",
     "consolidate_metadata",
     "copy",
+    "cost",
     "create",
     "create_array",
     "create_group",
@@ -120,6 +124,7 @@ __version__ = "0.1.0"
 # Imported when they are first named: opening and reading need none of them.
 _MODULES = {
     "copy": "copying",
+    "cost": "cost",
     "get_include": "config",
     "show_config": "config",
     **dict.fromkeys(("array", "create", "empty", "empty_like", "full", "full_like", "load"), "creation"),
@@ -132,5 +137,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    found = globals()[name] = module if name == _MODULES[name] else getattr(module, name)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from zarrcy import codecs as codec_names
 from zarrcy import dtypes
-from zarrcy.chunk_grid import ChunkKeyEncoding, RegularGrid, normalize_chunks
+from zarrcy.chunk_grid import ChunkKeyEncoding, RegularGrid, guess_chunk_shape, normalize_chunks
 from zarrcy.codecs.chain import codec_from_json
 from zarrcy.codecs.codec import ChunkSpec, Codec
 from zarrcy.codecs.layout import BytesCodec, Transpose
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
     from zarrcy.dtypes import DataType
 
-__all__ = ["MAX_FILES_PER_DIRECTORY", "array_metadata", "default_compressors", "warn_of_many_files"]
+__all__ = [
+    "MAX_FILES_PER_DIRECTORY",
+    "array_metadata",
+    "chunks_of_objects",
+    "default_compressors",
+    "warn_of_many_files",
+]
+
+# What "auto" aims at where each chunk is an object of a service, before compression: 1 to 10 MB after it.
+OBJECT_NBYTES = 8_000_000
 
 # Directories with more entries than this make file systems slow, and tools that list them unusable.
 MAX_FILES_PER_DIRECTORY = 1_000_000
@@ -198,6 +207,16 @@ def _named_codec(name: str, where: str) -> Codec:
                 raise MetadataError(f"{where}: {name}: expected settings beside the name: {error}") from error
             return codec
     return codec_names.from_v2({"id": name}, where)
+
+
+def chunks_of_objects(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of an array with the chunks that ``"auto"`` means in a service that charges for each request."""
+    chunks = described.get("chunks", "auto")
+    is_auto = chunks is True or (isinstance(chunks, str) and chunks == "auto")
+    if not is_auto or described.get("shards") is not None:
+        return dict(described)
+    itemsize = np.dtype(described.get("dtype", "float64")).itemsize
+    return {**described, "chunks": guess_chunk_shape(_extents(described["shape"]), itemsize, OBJECT_NBYTES)}
 
 
 def warn_of_many_files(metadata: ArrayMetadata) -> None:

@@ -32,6 +32,7 @@ from typing import Any
 __all__ = [
     "ChecksumError",
     "ChunkCountWarning",
+    "ChunkSizeWarning",
     "CodecError",
     "ConcurrentWriteWarning",
     "ConflictError",
@@ -200,6 +201,10 @@ class ZarrcyWarning(UserWarning):
 
 class ChunkCountWarning(ZarrcyWarning):
     """The chunk grid would make more files in one directory than file systems bear well."""
+
+
+class ChunkSizeWarning(ZarrcyWarning):
+    """The chunks are so small, or so large, that a service of objects would charge needlessly for them."""
 
 
 class ConcurrentWriteWarning(ZarrcyWarning):

@@ -10,8 +10,8 @@ from typing import Any
 from zarrcy import metadata_v2
 from zarrcy.arrays import Array
 from zarrcy.chunk_grid import ChunkKeyEncoding
-from zarrcy.defaults import array_metadata, warn_of_many_files
-from zarrcy.errors import NodeExistsError
+from zarrcy.defaults import array_metadata, chunks_of_objects, warn_of_many_files
+from zarrcy.errors import ChunkSizeWarning, NodeExistsError
 from zarrcy.metadata import ArrayMetadata, GroupMetadata
 from zarrcy.stores import catalogue
 from zarrcy.stores.store import Store, check_key
@@ -167,10 +167,26 @@ def make_array(
     **described: Any,
 ) -> Array:
     """Make an array; `described` goes to `array_metadata`."""
-    metadata = array_metadata(**described)
+    metadata = array_metadata(**(chunks_of_objects(described) if store.service else described))
     # Binding the codecs to the chunks refuses what they cannot do, before anything is written.
     array = Array(store, path, metadata, missing=missing, write_empty_chunks=write_empty_chunks)
     if store.native_reader() is not None:
         warn_of_many_files(metadata)
+    if store.service:
+        _warn_of_costs(store.service, metadata)
     make_node(store, path, metadata, overwrite)
     return array
+
+
+def _warn_of_costs(service: str, metadata: ArrayMetadata) -> None:
+    """Warn when the chunks are so small, or so large, that a service would charge needlessly for them."""
+    import math
+    import warnings
+
+    from zarrcy import cost
+
+    grid = metadata.chunk_grid.grid_shape(metadata.shape)
+    nbytes = math.prod(metadata.chunk_grid.chunk_shape) * metadata.data_type.itemsize
+    advice = cost.advise(service, chunk_nbytes=nbytes, n_objects=math.prod(grid))
+    if advice is not None:
+        warnings.warn(advice, ChunkSizeWarning, stacklevel=4)

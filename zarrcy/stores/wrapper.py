@@ -70,6 +70,11 @@ class WrapperStore(Store):
         return self.store.read_only
 
     @property
+    def service(self) -> str:  # type: ignore[override]
+        """That of the store."""
+        return self.store.service
+
+    @property
     def clock(self) -> Clock:  # type: ignore[override]
         """That of the store."""
         return self.store.clock
