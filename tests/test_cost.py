@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 import zarrcy
 from zarrcy import cost
+from zarrcy.cli import main
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.wrapper import WrapperStore
 
@@ -110,3 +114,25 @@ def test_a_warning_tells_the_price_of_small_chunks():
         zarrcy.create_array(WrapperStore(Priced()), shape=(10_000, 10_000), chunks=False, dtype="float64")
     zarrcy.create_array(Priced(), shape=(10, 10), chunks=(1, 1))
     zarrcy.create_array({}, shape=(10_000, 10_000), chunks=(10, 100))
+
+
+def test_the_command_counts_what_is_stored_below_a_group(tmp_path, capsys):
+    root = zarrcy.create_group(tmp_path / "a.zarr")
+    root.create_array("x", shape=20, chunks=2, dtype="int8")[:10] = 1
+    root.create_array("g/y", shape=20, shards=10, chunks=2, dtype="int8")[:] = 1
+    assert main(["cost", str(tmp_path / "a.zarr"), "--reads", "1000", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_objects"] == 7 and found["nbytes_stored"] == sum(a.nbytes_stored for a in (root["x"], root["g/y"]))
+    assert [round(each["get"], 6) for each in found["estimates"]] == [0.0028, 0.0028, 0.00308]
+
+
+def test_the_table_in_the_documentation_shows_these_prices():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "costs.md").read_text()
+    assert cost.PRICES_DATE in page
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if re.match(r"\| (S3|GCS|Azure), ", line)]
+    for prices, row in zip(cost.PRICES.values(), rows, strict=True):
+        assert row[0].strip().split(", ", 1)[1] == prices.region
+        assert [float(cell) for cell in row[1:5]] == [prices.storage, prices.put, prices.get, prices.list]
+        tiers = [(tier.begin // cost.TB, tier.price) for tier in prices.egress]
+        first, *others = re.findall(r"(?:(\d+) TB )?(0\.\d+)", row[5])
+        assert [(int(begin or 0), float(price)) for begin, price in (first, *others)] == tiers

@@ -169,6 +169,20 @@ def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def cost(
+    store: StoreArgument,
+    path: PathArgument = "",
+    reads: Annotated[float, typer.Option(min=0, help="How often all of it is read in a month, from outside.")] = 1.0,
+    writes: Annotated[float, typer.Option(min=0, help="How often all of it is written in a month.")] = 1.0,
+    listings: Annotated[float, typer.Option(min=0, help="How often all keys are listed in a month.")] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate what an array or a hierarchy costs in a month in S3, GCS and Azure, by list prices."""
+    with documents.opened(store) as opened:
+        present(documents.cost(opened, path, reads=reads, writes=writes, listings=listings), human.cost, as_json)
+
+
+@app.command()
 def stores(as_json: JsonOption = False) -> None:
     """List the kinds of storage, and what each is for."""
     present(documents.stores(), human.stores, as_json)

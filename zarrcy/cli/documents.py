@@ -139,6 +139,33 @@ def repair(store: Store) -> Document:
     return {"store": store.url, "done": store.repair()}
 
 
+def cost(store: Store, path: str, *, reads: float, writes: float, listings: float) -> Document:
+    """What ``zarrcy cost`` prints."""
+    node = zarrcy.open(store, path, mode="r")
+    nodes = [child for _, child in walk(node, True)] if isinstance(node, zarrcy.Group) else [node]
+    arrays = [each for each in nodes if isinstance(each, zarrcy.Array)]
+    nbytes = sum(array.nbytes_stored for array in arrays)
+    n_objects = sum(1 for array in arrays for _ in array.stored_chunks())
+    rows = []
+    for service, prices in zarrcy.cost.PRICES.items():
+        it = zarrcy.cost.estimate(
+            service, nbytes=nbytes, n_objects=n_objects, reads=reads, writes=writes, listings=listings
+        )
+        parts = {name: getattr(it, name) for name in ("storage", "put", "get", "list", "egress", "total")}
+        rows.append({"service": service, "region": prices.region, **parts})
+    return {
+        "store": store.url,
+        "path": node.path,
+        "nbytes_stored": nbytes,
+        "n_objects": n_objects,
+        "reads": reads,
+        "writes": writes,
+        "listings": listings,
+        "prices_of": zarrcy.cost.PRICES_DATE,
+        "estimates": rows,
+    }
+
+
 def stores() -> Document:
     """What ``zarrcy stores`` prints."""
     titles = ("type", "persistence", "scalability", "latency", "use")

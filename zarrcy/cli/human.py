@@ -236,6 +236,20 @@ def repaired(document: Document) -> RenderableType:
     return Group(*(Text(plain(line)) for line in document["done"] or ["nothing to repair"]))
 
 
+def cost(document: Document) -> RenderableType:
+    parts = ("storage", "put", "get", "list", "egress", "total")
+    rows = (
+        [Text(e["service"], "bold"), *(f"{e[name]:.2f}" for name in parts), e["region"]] for e in document["estimates"]
+    )
+    amount = f"{document['n_objects']:,} objects, {format_nbytes(document['nbytes_stored'])}"
+    times = f"written {document['writes']:g}, read {document['reads']:g}, listed {document['listings']:g} times a month"
+    return Group(
+        Text(f"{plain(document['store'])}: {amount}, {times}"),
+        Text(f"US$ a month, list prices of {document['prices_of']}", "dim"),
+        columns(("service", *parts, "prices of"), rows, right=parts),
+    )
+
+
 def stores(document: Document) -> RenderableType:
     titles = ("store", "type", "persistence", "scalability", "latency", "use")
     rows = ([Text(plain(s["name"]), "bold"), *(s[title] for title in titles[1:])] for s in document["stores"])
