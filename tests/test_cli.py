@@ -18,7 +18,7 @@ import zarrcy
 from zarrcy.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("info", "tree", "ls", "copy", "validate", "repair", "cost", "stores", "codecs", "config")
+COMMANDS = ("info", "tree", "ls", "copy", "validate", "repair", "doctor", "cost", "stores", "codecs", "config")
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ COMMANDS: dict[str, list[str]] = {
     "sync": ["h.zarr", "synced.zarr", "again.zarr"],
     "validate": ["h.zarr", "--deep"],
     "repair": ["h.zarr"],
+    "doctor": ["h.zarr", "--write"],
     "cost": ["h.zarr", "--reads", "2"],
     "stores": [],
     "codecs": [],

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from typer.main import get_command
 
 import zarrcy
-from zarrcy.cli import EXIT_FAILED, EXIT_USAGE, copying, documents, human, validation
+from zarrcy.cli import EXIT_FAILED, EXIT_USAGE, copying, diagnosis, documents, human, validation
 from zarrcy.errors import ZarrcyError
 
 __all__ = ["app", "run"]
@@ -166,6 +166,19 @@ def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Collect what crashed writers left behind. Values that readers can see stay as they are."""
     with documents.opened(store) as opened:
         present(documents.repair(opened), human.repaired, as_json)
+
+
+@app.command()
+def doctor(
+    store: StoreArgument,
+    write: Annotated[bool, typer.Option("--write", help="Also write a value of its own, and delete it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Try a store step by step, and say what is wrong. Exit code 1 when something is."""
+    document = diagnosis.diagnose(store, write=write)
+    present(document, human.diagnosed, as_json)
+    if not document["healthy"]:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

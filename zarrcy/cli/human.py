@@ -236,6 +236,15 @@ def repaired(document: Document) -> RenderableType:
     return Group(*(Text(plain(line)) for line in document["done"] or ["nothing to repair"]))
 
 
+def diagnosed(document: Document) -> RenderableType:
+    marks = {True: Text("ok", "green"), False: Text("failed", "bold red"), None: Text("-", "dim")}
+    rows = []
+    for step in document["steps"]:
+        rows.append([step["step"], marks[step["ok"]], step["says"]])
+        rows.extend(["", "", Text(plain(f"hint: {hint}"), "dim")] for hint in step["hints"])
+    return Group(Text(plain(document["store"]), "bold"), columns(("step", "", "what it says"), rows))
+
+
 def cost(document: Document) -> RenderableType:
     parts = ("storage", "put", "get", "list", "egress", "total")
     rows = (
