@@ -18,6 +18,13 @@ from zarrcy.transfer_call cimport (
     too_large)
 from zarrcy.transfer_raw cimport is_raw, read_raw
 
+cdef enum:
+    # Of a shard's inner chunks: those that are so small, follow each other so closely and are so few bytes together are
+    # read by one call. A larger one costs more to decode than a call does.
+    NEIGHBOUR_NBYTES = 16 << 10
+    GAP_NBYTES = 4 << 10
+    WINDOW_NBYTES = 128 << 10
+
 
 cdef bint is_direct(Call* call, Plan plan, CodecPipeline cells, const Cell* cell,
                     int64_t* buffer_offset) noexcept nogil:
@@ -150,13 +157,70 @@ cdef int64_t entry_number(Call* call, Place* place, int64_t number) noexcept nog
     return entry_of(<CodecPipeline>call.pipeline, place, &cell)
 
 
-cdef int fetch_part(Call* call, CodecPipeline cells, const Place* place, const Source* source, int64_t offset,
-                    Bytes* part, Unread* unread, Worker* worker) noexcept nogil:
-    """The bytes of an inner chunk, part.nbytes from offset on; of a file, only the room for them."""
+# Bytes of a shard's file that are in memory, in SLOT_VALUE.
+cdef struct Window:
+    int64_t begin
+    int64_t end
+    char* data
+
+
+cdef bint find_entry(Call* call, Place* place, const Source* source, int64_t number, Cell* cell,
+                     Bytes* part, int64_t* offset) noexcept nogil:
+    """Where an inner chunk lies in its shard; False when it is absent."""
+    cdef int64_t entry
+    (<Plan>call.plan).find_cell(place, number, cell)
+    entry = entry_of(<CodecPipeline>call.pipeline, place, cell)
+    offset[0] = source.index[2 * entry]
+    part[0] = Bytes(NULL, source.index[2 * entry + 1])
+    return source.index[2 * entry] != <uint64_t>ABSENT
+
+
+cdef int read_neighbours(Call* call, CodecPipeline cells, Place* place, const Source* source, int64_t number,
+                         int64_t stop, int64_t offset, int64_t nbytes, Window* window,
+                         Worker* worker) noexcept nogil:
+    """An inner chunk and those that follow it closely, of the numbers up to stop, by one read; none if none does."""
+    cdef Cell cell
+    cdef Bytes part
+    cdef int64_t following, begin, end = offset + nbytes
+    cdef int code
+    window.end = window.begin
+    for following in range(number + 1, stop):
+        if not find_entry(call, place, source, following, &cell, &part, &begin):
+            continue
+        if (begin < end or begin > end + GAP_NBYTES or part.nbytes > NEIGHBOUR_NBYTES
+                or begin + <int64_t>part.nbytes > offset + WINDOW_NBYTES):
+            break
+        end = begin + part.nbytes
+    if end == offset + nbytes:
+        return FINE
+    window.data = cells.scratch(worker, SLOT_VALUE, end - offset)
+    if window.data is NULL:
+        return out_of_memory(call, place)
+    code = read_part(source.fd, offset, end - offset, window.data)
+    if code:
+        return record(call, STORE_FAILED, place, DONE, -code, NULL)
+    window.begin, window.end = offset, end
+    return FINE
+
+
+cdef int fetch_part(Call* call, CodecPipeline cells, Place* place, const Source* source, int64_t number, int64_t stop,
+                    int64_t offset, Bytes* part, Window* window, Unread* unread, Worker* worker) noexcept nogil:
+    """The bytes of an inner chunk, part.nbytes from offset on; of a large one in a file, only the room for them."""
     cdef int64_t i, low = 0, high = source.n_segments
+    cdef int status
+    unread.into = NULL
     if part.nbytes > <size_t>cells.limit_nbytes:
         return too_large(call, place, cells, part.nbytes)
     if source.fd >= 0:
+        if part.nbytes <= NEIGHBOUR_NBYTES:
+            if offset < window.begin or offset + <int64_t>part.nbytes > window.end:
+                status = read_neighbours(call, cells, place, source, number, stop, offset, part.nbytes, window, worker)
+                if status != FINE:
+                    return status
+            if window.end > window.begin:
+                part.data = window.data + (offset - window.begin)
+                return FINE
+        window.end = window.begin
         part.data = cells.scratch(worker, SLOT_VALUE, part.nbytes)
         if part.data is NULL:
             return out_of_memory(call, place)
@@ -177,34 +241,34 @@ cdef int read_cells(Call* call, Place* place, const Source* source, int64_t begi
     cdef Cell cell
     cdef Bytes part
     cdef Unread unread
-    cdef int64_t number, entry
+    cdef Window window = Window(0, 0, NULL)
+    cdef int64_t number, offset
     cdef int64_t at_once = 1 + STOP_NBYTES // (<CodecPipeline>call.cells).nbytes
     cdef int status = FINE
+    unread.into = NULL
     for number in range(begin, end):
         if (number - begin) % at_once == at_once - 1 and worker_is_stopped(worker):
             return STOPPED
-        (<Plan>call.plan).find_cell(place, number, &cell)
         if source.index is NULL:
+            (<Plan>call.plan).find_cell(place, number, &cell)
             part = Bytes(source.segments[0].data, source.segments[0].end)
+        elif not find_entry(call, place, source, number, &cell, &part, &offset):
+            status = fill_cell(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, worker)
+            if status != FINE:
+                return status
+            continue
+        elif source.fd >= 0 and is_raw(<CodecPipeline>call.cells):
+            status = read_raw(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, source.fd, offset,
+                              part.nbytes, worker)
+            if status != FINE:
+                return status
+            continue
         else:
-            entry = entry_of(<CodecPipeline>call.pipeline, place, &cell)
-            if source.index[2 * entry] == <uint64_t>ABSENT:
-                status = fill_cell(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, worker)
-                if status != FINE:
-                    return status
-                continue
-            part = Bytes(NULL, source.index[2 * entry + 1])
-            if source.fd >= 0 and is_raw(<CodecPipeline>call.cells):
-                status = read_raw(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, source.fd,
-                                  source.index[2 * entry], part.nbytes, worker)
-                if status != FINE:
-                    return status
-                continue
-            status = fetch_part(call, <CodecPipeline>call.cells, place, source, source.index[2 * entry], &part,
+            status = fetch_part(call, <CodecPipeline>call.cells, place, source, number, end, offset, &part, &window,
                                 &unread, worker)
         if status == FINE:
             status = decode_cell(call, <Plan>call.plan, <CodecPipeline>call.cells, place, &cell, part,
-                                 &unread if source.fd >= 0 else NULL, worker)
+                                 &unread if unread.into is not NULL else NULL, worker)
         if status != FINE:
             return status
     return FINE
