@@ -17,7 +17,7 @@ import pytest
 
 import zarrcy
 from zarrcy.kernels import pool
-from zarrcy.threads import run_with_helpers
+from zarrcy.threads import map_unordered, pause, run_with_helpers
 
 ROOT = Path(zarrcy.__file__).parents[1]
 
@@ -281,3 +281,91 @@ def test_results_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
                         with zarrcy.use_threads(m):
                             assert cases.bits(array[5:, ::-1]) == cases.bits(zarrcy.load(store)[5:, ::-1])
             assert stored[0] == stored[1] == stored[2]
+
+
+def test_an_error_wakes_the_threads_of_its_call_that_pause() -> None:
+    paused = threading.Event()
+    counter = iter(range(3))
+
+    def work() -> None:
+        for i in counter:
+            if i == 2:
+                paused.wait(30)
+                raise KeyError("the reason")
+            paused.set()
+            pause(60)
+
+    begin = time.monotonic()
+    with pytest.raises(KeyError, match="the reason"):
+        run_with_helpers(work, 3)
+    assert time.monotonic() - begin < 30
+
+
+def test_an_error_wakes_those_who_pause_in_a_call_inside() -> None:
+    paused = threading.Event()
+    counter = iter(range(2))
+
+    def work() -> None:
+        for i in counter:
+            if i == 1:
+                paused.wait(30)
+                raise KeyError("the reason")
+            paused.set()
+            list(map_unordered(lambda _: pause(60), range(4), 2))
+
+    begin = time.monotonic()
+    with pytest.raises(KeyError, match="the reason"):
+        run_with_helpers(work, 2)
+    assert time.monotonic() - begin < 30
+
+
+def test_who_catches_an_error_of_a_call_goes_on() -> None:
+    def fail(_: object) -> None:
+        raise KeyError("the reason")
+
+    def work() -> None:
+        for _ in counter:
+            with pytest.raises(KeyError):
+                list(map_unordered(fail, range(4), 3))
+            pause(0.001)
+            done.append(1)
+
+    counter, done = iter(range(10)), []
+    run_with_helpers(work, 3)
+    assert len(done) == 10
+
+
+def test_a_map_gives_each_result_once_and_begins_nothing_after_an_error() -> None:
+    assert sorted(map_unordered(lambda i: i * i, range(200), 7)) == [i * i for i in range(200)]
+    begun = []
+
+    def work(i: int) -> int:
+        begun.append(i)
+        if i == 20:
+            raise KeyError(i)
+        return i
+
+    with pytest.raises(KeyError):
+        list(map_unordered(work, range(1000), 4))
+    assert len(begun) < 60
+
+
+def test_a_map_that_is_closed_early_begins_nothing_more_and_runs_ahead_by_little() -> None:
+    begun = []
+    results = map_unordered(lambda i: begun.append(i), range(1000), 4)
+    for _ in range(5):
+        next(results)
+    results.close()
+    n = len(begun)
+    assert 5 <= n <= 5 + 2 * 4 + 4
+    time.sleep(0.05)
+    assert len(begun) == n
+
+
+def test_an_error_of_the_items_is_raised_as_it_is() -> None:
+    def items() -> Any:
+        yield 1
+        raise KeyError("of the items")
+
+    with pytest.raises(KeyError, match="of the items"):
+        list(map_unordered(lambda i: i, items(), 3))

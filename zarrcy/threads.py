@@ -9,21 +9,34 @@ from __future__ import annotations
 
 import contextvars
 import os
+import time
 from _thread import allocate_lock  # `threading` costs half a millisecond of the import
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["get_threads", "map_unordered", "run_with_helpers", "set_threads", "use_threads"]
+__all__ = [
+    "Stopped",
+    "check_stopped",
+    "get_threads",
+    "map_unordered",
+    "pause",
+    "run_with_helpers",
+    "set_threads",
+    "use_threads",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Python threads are cheap while they wait for a store: enough for several calls with 32 requests in flight each.
 MAX_EXECUTOR_THREADS = 128
+
+# A pause of a call inside a call ends so long after the outer one has to stop.
+STOP_SECONDS = 0.1
 
 
 def _default_threads() -> int:
@@ -145,26 +158,99 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_executor)
 
 
+class Stopped(BaseException):
+    """What another thread of the call has made pointless: it failed, or Ctrl-C came. No caller ever sees it."""
+
+
+class _Stop:
+    """Whether the threads of a call are to stop, or those of the call that it is part of."""
+
+    def __init__(self, outer: _Stop | None) -> None:
+        import threading
+
+        self.outer = outer
+        self.event = threading.Event()
+
+    def is_set(self) -> bool:
+        return self.event.is_set() or (self.outer is not None and self.outer.is_set())
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.is_set():
+            self.event.wait(min(left, STOP_SECONDS))
+
+
+_stop: contextvars.ContextVar[_Stop | None] = contextvars.ContextVar("zarrcy_stop", default=None)
+
+
+def check_stopped() -> None:
+    """Raise `Stopped` when another thread of the same call failed, or Ctrl-C came: before a request, say."""
+    stop = _stop.get()
+    if stop is not None and stop.is_set():
+        raise Stopped
+
+
+def pause(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Sleep, but no longer than the other threads of the call go on; then `Stopped` is raised.
+
+    Parameters
+    ----------
+    seconds : float
+        How long.
+    sleep : callable, optional
+        That of a clock that is not real time.
+    """
+    stop = _stop.get()
+    if stop is None or sleep is not time.sleep:
+        sleep(seconds)
+    else:
+        stop.wait(seconds)
+    check_stopped()
+
+
 def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
     """Run `work` in the calling thread and, at the same time, in up to ``n_threads - 1`` helpers.
 
     `work` drains a counter that its copies share, and returns when it is empty. Helpers that have not started when the
-    caller is done are cancelled. The first exception is raised, after every started copy has returned.
+    caller is done are cancelled. The first exception is raised, after every started copy has returned; those that
+    `pause` are woken by it.
     """
     if n_threads <= 1:
         work()
         return
+    stop = _Stop(_stop.get())
+    token = _stop.set(stop)
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException:
+            stop.event.set()
+            raise
+
     executor = _get_executor()
     helpers: list[Future[None]] = []
+    own: Stopped | None = None
     try:
         for _ in range(n_threads - 1):
-            helpers.append(executor.submit(contextvars.copy_context().run, work))
-        work()
+            helpers.append(executor.submit(contextvars.copy_context().run, guarded))
+        guarded()
+    except Stopped as error:
+        own = error
     finally:
-        started = [helper for helper in helpers if not helper.cancel()]
-        errors = [error for helper in started if (error := helper.exception()) is not None]
+        _stop.reset(token)
+        errors = _errors_of(helpers)
     if errors:
         raise errors[0]
+    if own is not None:
+        raise own
+
+
+def _errors_of(helpers: list[Future[None]]) -> list[BaseException]:
+    """What helpers raised, once all that have started are back; `Stopped` tells nothing."""
+    started = [helper for helper in helpers if not helper.cancel()]
+    errors = [error for helper in started if (error := helper.exception()) is not None]
+    return [error for error in errors if not isinstance(error, Stopped)]
 
 
 def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
@@ -176,74 +262,98 @@ def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threa
     if n_threads <= 1:
         yield from map(work, items)
         return
-    import collections
-    import threading
+    mapping = _Mapping(work, iter(items), n_threads)
+    executor = _get_executor()
+    helpers = [executor.submit(mapping.context().run, mapping.help_out) for _ in range(n_threads - 1)]
+    try:
+        while mapping.advance():
+            while mapping.results:
+                yield mapping.take()
+    except BaseException:
+        mapping.stop.event.set()  # Ctrl-C, or nobody wants more
+        raise
+    finally:
+        mapping.end()
+        _errors_of(helpers)
+    if mapping.errors:
+        raise mapping.errors[0]
 
-    source = iter(items)
-    results: collections.deque[Result] = collections.deque()
-    errors: list[BaseException] = []
-    changed = threading.Condition()
-    n_active = 0
-    ended = False
 
-    def step(may_wait: bool) -> bool:
-        """Do one item, or find that there is none."""
-        nonlocal n_active, ended
-        with changed:
-            while may_wait and not ended and len(results) + n_active >= 2 * n_threads:
-                changed.wait()
-            if ended:
-                return False
-            try:
-                item = next(source)
-            except StopIteration:
-                ended = True
-            except BaseException as error:
-                errors.append(error)
-                ended = True
-            if ended:
-                changed.notify_all()
-                return False
-            n_active += 1
-        try:
-            result = work(item)
-        except BaseException as error:
-            with changed:
-                errors.append(error)
-                ended = True
-        else:
-            with changed:
-                results.append(result)
-        with changed:
-            n_active -= 1
-            changed.notify_all()
-        return True
+class _Mapping(Generic[Item, Result]):
+    """What the threads of a `map_unordered` share."""
 
-    def help_out() -> None:
-        while step(True):
+    def __init__(self, work: Callable[[Item], Result], items: Iterator[Item], n_threads: int) -> None:
+        import collections
+        import threading
+
+        self.work = work
+        self.items = items
+        self.n_waiting = 2 * n_threads
+        self.results: collections.deque[Result] = collections.deque()
+        self.errors: list[BaseException] = []
+        self.n_active = 0
+        self.ended = False
+        self.changed = threading.Condition()
+        self.stop = _Stop(_stop.get())
+
+    def context(self) -> contextvars.Context:
+        """That of a thread: in it the call can be stopped."""
+        context = contextvars.copy_context()
+        context.run(_stop.set, self.stop)
+        return context
+
+    def help_out(self) -> None:
+        while self.step(may_wait=True):
             continue
 
-    executor = _get_executor()
-    helpers = [executor.submit(contextvars.copy_context().run, help_out) for _ in range(n_threads - 1)]
-    try:
-        while not errors:
-            if results:
-                with changed:
-                    result = results.popleft()
-                    changed.notify()
-                yield result
-            elif not step(False):
-                with changed:
-                    while not results and n_active and not errors:
-                        changed.wait()
-                    if not results and not n_active:
-                        break
-        if errors:
-            raise errors[0]
-    finally:
-        with changed:
-            ended = True
-            changed.notify_all()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.exception()
+    def advance(self) -> bool:
+        """Do an item, or wait for one; False when there is nothing more to come."""
+        if self.results:
+            return not self.errors
+        if self.context().run(lambda: self.step(may_wait=False)):
+            return not self.errors
+        with self.changed:
+            while not self.results and self.n_active and not self.errors:
+                self.changed.wait()
+            return bool(self.results) and not self.errors
+
+    def take(self) -> Result:
+        with self.changed:
+            self.changed.notify()
+            return self.results.popleft()
+
+    def step(self, *, may_wait: bool) -> bool:
+        """Do one item; False when there is none."""
+        with self.changed:
+            while may_wait and not self.ended and len(self.results) + self.n_active >= self.n_waiting:
+                self.changed.wait()
+            if self.ended:
+                return False
+            try:
+                item = next(self.items)
+            except StopIteration:
+                return self.end()
+            except BaseException as error:
+                return self.end(error)
+            self.n_active += 1
+        try:
+            result = self.work(item)
+        except BaseException as error:
+            self.end(error, done=1)
+        else:
+            with self.changed:
+                self.results.append(result)
+                self.n_active -= 1
+                self.changed.notify_all()
+        return True
+
+    def end(self, error: BaseException | None = None, done: int = 0) -> bool:
+        """Begin no further item, and after an error wake who pauses."""
+        with self.changed:
+            self.n_active -= done
+            if error is not None and not isinstance(error, Stopped):
+                self.errors.append(error)
+                self.stop.event.set()
+            self.ended = True
+            self.changed.notify_all()
+        return False

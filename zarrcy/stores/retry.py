@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from zarrcy.errors import StoreError, ThrottledError, UnavailableError
 from zarrcy.stores.clock import Clock
+from zarrcy.threads import check_stopped, pause
 
 __all__ = ["Attempts", "Pace", "Retrier", "Retry"]
 
@@ -101,7 +102,8 @@ class Pace:
         _paces.add(self)
 
     def wait(self) -> None:
-        """Return when the next request may be sent."""
+        """Return when the next request may be sent; never, when the call has to stop."""
+        check_stopped()
         with self._lock:
             now = self.clock.monotonic()
             if now - self._second >= 1:
@@ -112,7 +114,7 @@ class Pace:
             if self.rate is not None:
                 self._next = slot + 1 / self.rate
         if slot > now:
-            self.clock.sleep(slot - now)
+            pause(slot - now, self.clock.sleep)
 
     def hold(self, seconds: float) -> None:
         """Let no request be sent for that long."""
@@ -158,15 +160,15 @@ class Attempts:
         self.n_failed += 1
         retrier.pace.failed(error)
         asked = getattr(error, "retry_after", None) or 0.0
-        pause = max(retrier.retry.pause(self.n_failed, retrier.random), asked)
+        seconds = max(retrier.retry.pause(self.n_failed, retrier.random), asked)
         passed = retrier.clock.monotonic() - self._begin
-        if passed + pause > retrier.retry.deadline:
+        if passed + seconds > retrier.retry.deadline:
             wanted = f", and the service asks to wait for {asked:g} s more" if asked else ""
             error.add_note(f"Tried {self.n_failed} times in {passed:.1f} s{wanted}.")
             raise error
         if asked:
             retrier.pace.hold(asked)
-        retrier.clock.sleep(pause)
+        pause(seconds, retrier.clock.sleep)
 
     def advanced(self) -> None:
         """Begin to count anew: the call has come further."""
