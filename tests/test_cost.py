@@ -93,7 +93,7 @@ def test_chunks_of_one_to_ten_mb_need_no_advice():
 class Priced(MemoryStore):
     """Memory that is charged for as S3 is."""
 
-    service = "s3"
+    priced_as = "s3"
 
 
 def test_auto_aims_at_1_to_10_mb_where_each_chunk_is_an_object():

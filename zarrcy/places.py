@@ -167,13 +167,13 @@ def make_array(
     **described: Any,
 ) -> Array:
     """Make an array; `described` goes to `array_metadata`."""
-    metadata = array_metadata(**(chunks_of_objects(described) if store.service else described))
+    metadata = array_metadata(**(chunks_of_objects(described) if store.priced_as else described))
     # Binding the codecs to the chunks refuses what they cannot do, before anything is written.
     array = Array(store, path, metadata, missing=missing, write_empty_chunks=write_empty_chunks)
     if store.native_reader() is not None:
         warn_of_many_files(metadata)
-    if store.service:
-        _warn_of_costs(store.service, metadata)
+    if store.priced_as:
+        _warn_of_costs(store.priced_as, metadata)
     make_node(store, path, metadata, overwrite)
     return array
 

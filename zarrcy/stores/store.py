@@ -58,7 +58,7 @@ class Store(ABC):
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
         Writing raises `zarrcy.ReadOnlyError`.
-    service : str
+    priced_as : str
         The name in `zarrcy.cost.PRICES` of the service that charges for the storage and each request; empty for none.
     clock : Clock
         What `update` waits by; the module `time` unless a store has another.
@@ -69,7 +69,7 @@ class Store(ABC):
     byte_budget: int = 0
     supports_cas: bool = False
     read_only: bool = False
-    service: str = ""
+    priced_as: str = ""
     clock: Clock = time
 
     # What `zarrcy.stores.info` tells of the class.

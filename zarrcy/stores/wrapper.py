@@ -70,9 +70,9 @@ class WrapperStore(Store):
         return self.store.read_only
 
     @property
-    def service(self) -> str:  # type: ignore[override]
+    def priced_as(self) -> str:  # type: ignore[override]
         """That of the store."""
-        return self.store.service
+        return self.store.priced_as
 
     @property
     def clock(self) -> Clock:  # type: ignore[override]
