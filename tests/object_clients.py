@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 
 from zarrcy.errors import ConflictError
@@ -24,6 +25,10 @@ class DictService:
         The first is called with a function that does the next request, and its result is the answer.
     obeys : bool
         Conditions are obeyed.
+    latency : float
+        Seconds that each request takes.
+    begun : list of float
+        When each request began, by the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -31,6 +36,8 @@ class DictService:
         self.faults: list[Callable[[Callable[[], object]], object]] = []
         self.requests: list[str] = []
         self.obeys = True
+        self.latency = 0.0
+        self.begun: list[float] = []
         self.serial = 0
         self.lock = threading.Lock()
 
@@ -42,6 +49,9 @@ class DictClient(ObjectClient):
         self.service = service
 
     def _do(self, what: str, request: Callable[[], object]) -> object:
+        self.service.begun.append(time.monotonic())
+        if self.service.latency:
+            time.sleep(self.service.latency)
         with self.service.lock:
             self.service.requests.append(what)
             fault = self.service.faults.pop(0) if self.service.faults else None
