@@ -198,7 +198,8 @@ cdef class Plan:
                 continue
             items = piece.items
             if dim < self.ndim:
-                chunk_stride = chunk_strides[dim] * piece.step
+                # The step of a single item may be any number.
+                chunk_stride = chunk_strides[dim] if piece.count == 1 else chunk_strides[dim] * piece.step
                 chunk_offset[0] += piece.first * chunk_strides[dim]
             else:
                 # The points' places in the chunk are offsets in bytes, summed over the axes that they span.
