@@ -5,17 +5,19 @@ took it from the pool.
 """
 from cpython.exc cimport PyErr_CheckSignals
 from libc cimport errno as c_errno
-from posix.fcntl cimport FD_CLOEXEC, F_SETFD, fcntl
+from libc.string cimport memcpy
 
 from zarrcy.stores.erlang_terms cimport TermWriter, read_term
 from zarrcy.stores.lib.ei cimport (
-    EI_MAX_COOKIE_SIZE, ERL_MSG, ERL_TICK, MAXNODELEN, ei_close_connection, ei_cnode, ei_connect_tmo,
-    ei_connect_xinit, ei_encode_pid, ei_init, ei_reg_send_tmo, ei_self, ei_x_buff, ei_x_free, ei_x_new,
-    ei_xreceive_msg_tmo, erl_errno, erlang_msg,
+    EI_MAX_COOKIE_SIZE, ERL_MSG, ERL_NO_DAEMON, ERL_NO_PORT, ERL_TICK, MAXNODELEN, ei_close_connection, ei_cnode,
+    ei_connect_xinit_ussi, ei_encode_pid, ei_reg_send_tmo, ei_self, ei_socket_callbacks, ei_x_buff, ei_x_free, ei_x_new,
+    ei_xconnect_host_port_tmo, ei_xreceive_msg_tmo, erl_errno, erlang_msg, polled_init, polled_sockets,
 )
 
+import socket
 import time
 
+from zarrcy.stores.epmd import find_node
 from zarrcy.stores.erlang_terms import Atom, Encoded
 
 __all__ = ["Connection", "EiError"]
@@ -31,7 +33,6 @@ cdef extern from "poll.h" nogil:
 cdef extern from "arpa/inet.h" nogil:
     struct in_addr:
         unsigned int s_addr
-    unsigned int htonl(unsigned int value)
 
 cdef extern from *:
     """
@@ -45,7 +46,6 @@ cdef extern from *:
 
 cdef enum:
     SLICE_MS = 200            # between the slices Ctrl-C is heard
-    LOOPBACK = 0x7F000001     # libei wants an address of this node and does not use it
     KEPT_NBYTES = 1 << 20     # a larger answer's memory is given back
 
 cdef bint initialised = False
@@ -68,6 +68,21 @@ class EiError(Exception):
         self.stage = stage
         self.status = status
         self.errno = errno
+
+
+cdef tuple find(str node, double timeout):
+    """The address, in four bytes, and the port of a node."""
+    # Not by libei: what it asks epmd with waits with select().
+    try:
+        place = find_node(node, timeout)
+    except OSError as error:
+        failed = error.errno if error.errno and error.errno > 0 else c_errno.EHOSTUNREACH
+        if isinstance(error, TimeoutError):
+            failed = c_errno.ETIMEDOUT
+        raise EiError("connect", ERL_NO_DAEMON, failed) from error
+    if place is None:
+        raise EiError("connect", ERL_NO_PORT, c_errno.ENOENT)
+    return socket.inet_aton(place[0]), place[1]
 
 
 cdef class Connection:
@@ -106,30 +121,31 @@ cdef class Connection:
 
     def __init__(self, str node, bytes cookie, str host, str alive, double timeout):
         global initialised
-        cdef bytes c_node = node.encode()
         cdef bytes c_host = host.encode()
         cdef bytes c_alive = alive.encode()
         cdef bytes c_name = f"{alive}@{host}".encode()
-        cdef char* name = c_node
         cdef in_addr address
-        cdef unsigned int ms = <unsigned int>(timeout * 1000)
-        cdef int fd, failed
-        if len(cookie) > EI_MAX_COOKIE_SIZE or max(len(c_node), len(c_name)) > MAXNODELEN - 1:
+        cdef unsigned int ms
+        cdef int fd, failed, port
+        if len(cookie) > EI_MAX_COOKIE_SIZE or max(len(node.encode()), len(c_name)) > MAXNODELEN - 1:
             raise ValueError(f"expected a cookie of at most {EI_MAX_COOKIE_SIZE} bytes, names of {MAXNODELEN - 1}")
         if not initialised:
-            ei_init()
+            polled_init()
             initialised = True
-        address.s_addr = htonl(LOOPBACK)
         if self.answer.buff == NULL and ei_x_new(&self.answer) != 0:
             raise MemoryError
-        if ei_connect_xinit(&self.ec, c_host, c_alive, c_name, &address, cookie, 0) < 0:
+        deadline = time.monotonic() + timeout
+        found, port = find(node, timeout)
+        memcpy(&address.s_addr, <const char*>found, sizeof(address.s_addr))
+        if ei_connect_xinit_ussi(&self.ec, c_host, c_alive, c_name, &address, cookie, 0, &polled_sockets,
+                                 sizeof(ei_socket_callbacks), NULL) < 0:
             raise EiError("connect", -1, erl_errno)
+        ms = <unsigned int>(max(deadline - time.monotonic(), 0) * 1000) + 1
         with nogil:
-            fd = ei_connect_tmo(&self.ec, name, ms)
+            fd = ei_xconnect_host_port_tmo(&self.ec, &address, port, ms)
             failed = erl_errno
         if fd < 0:
             raise EiError("connect", fd, failed)
-        fcntl(fd, F_SETFD, FD_CLOEXEC)
         self.fd, self.node = fd, node
 
     def __dealloc__(self):

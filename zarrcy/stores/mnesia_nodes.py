@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarrcy.errors import OutcomeUnknownError, PermissionDeniedError, StoreError, UnavailableError
+from zarrcy.stores import epmd
 from zarrcy.stores.erlang_terms import Atom, Encoded, ExternalFun
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MAX_COOKIE_NBYTES = 512
 N_NAMES = 1 << 16
 
 # What libei returns when it gets no connection (ei.h).
-NO_EPMD, NO_SUCH_NODE, TIMED_OUT = -2, -3, -5
+HUNG_UP, NO_EPMD, NO_SUCH_NODE = -1, -2, -3
 
 T = TypeVar("T")
 
@@ -225,7 +226,7 @@ class Nodes:
                 return connection
             except self._ei.EiError as error:
                 # The name may have been another client's: once more with another.
-                if is_last or error.status in (NO_EPMD, NO_SUCH_NODE, TIMED_OUT):
+                if is_last or error.status != HUNG_UP or error.errno == errno.ETIMEDOUT:
                     raise self._unreachable(node, error) from error
         raise AssertionError("the loop ends by a return or an exception")
 
@@ -241,13 +242,14 @@ class Nodes:
                 connection.close()
 
     def _unreachable(self, node: str, error: EiError) -> StoreError:
-        host = node.partition("@")[2]
-        epmd = f"epmd on {host}:{_epmd_port()}"
-        if error.status == NO_SUCH_NODE and _answers(host, _epmd_port()):
-            what = f"expected {node} among the nodes that {epmd} knows, got no such node"
+        where = f"epmd on {node.partition('@')[2]}:{epmd.port()}"
+        if error.status == NO_SUCH_NODE:
+            what = f"expected {node} among the nodes that {where} knows, got no such node"
             return UnavailableError(what, store=self.url, code="no_node", hint="Is it running, under this name?")
-        if error.status in (NO_EPMD, NO_SUCH_NODE):
-            what = f"expected {epmd}, which knows the ports of Erlang's nodes, got no connection"
+        if error.status == NO_EPMD:
+            cause = error.__cause__
+            reason = getattr(cause, "strerror", None) or cause
+            what = f"expected {where}, which knows the ports of Erlang's nodes, got no connection: {reason}"
             hint = "Is the node running, with -name or -sname? ERL_EPMD_PORT names another port than 4369."
             return UnavailableError(what, store=self.url, code="no_epmd", hint=hint)
         if error.stage == "connect" and error.errno == errno.EIO:
@@ -271,19 +273,6 @@ class Nodes:
         return (PermissionDeniedError if denied else UnavailableError)(
             f"no node can be reached: {texts}", store=self.url, code=failures[0].code, hint=failures[0].hint
         )
-
-
-def _epmd_port() -> str:
-    return os.environ.get("ERL_EPMD_PORT", "4369")
-
-
-def _answers(host: str, port: str) -> bool:
-    """Whether something listens there: libei gives one answer for no epmd and for a node that epmd does not know."""
-    try:
-        with socket.create_connection((host, int(port)), timeout=2):
-            return True
-    except (OSError, ValueError):
-        return False
 
 
 def _found_cookie(url: str) -> Secret:

@@ -21,10 +21,12 @@ cdef extern from "ei.h" nogil:
         char* buff
         int buffsz
         int index
-    int ei_init()
-    int ei_connect_xinit(ei_cnode* ec, const char* host, const char* alive, const char* name, void* address,
-                         const char* cookie, unsigned int creation)
-    int ei_connect_tmo(ei_cnode* ec, char* node, unsigned int ms)
+    ctypedef struct ei_socket_callbacks:
+        pass
+    int ei_connect_xinit_ussi(ei_cnode* ec, const char* host, const char* alive, const char* name, void* address,
+                              const char* cookie, unsigned int creation, ei_socket_callbacks* callbacks, int nbytes,
+                              void* setup)
+    int ei_xconnect_host_port_tmo(ei_cnode* ec, void* address, int port, unsigned int ms)
     int ei_close_connection(int fd)
     erlang_pid* ei_self(ei_cnode* ec)
     int ei_encode_pid(char* buf, int* index, const erlang_pid* pid)
@@ -32,3 +34,7 @@ cdef extern from "ei.h" nogil:
     int ei_xreceive_msg_tmo(int fd, erlang_msg* message, ei_x_buff* x, unsigned int ms)
     int ei_x_new(ei_x_buff* x)
     int ei_x_free(ei_x_buff* x)
+
+cdef extern from "ei_sockets.h" nogil:
+    int polled_init()
+    ei_socket_callbacks polled_sockets
