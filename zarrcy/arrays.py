@@ -464,7 +464,6 @@ class Array(ArrayBase, Node[ArrayMetadata]):
         node = metadata_v2.read_node(self._store, self._path, self._metadata.zarr_format)
         if not isinstance(node, ArrayMetadata):
             raise NodeNotFoundError("expected an array, got nothing", store=self._store.url, key=self._path)
-        self._attributes = None
         self._set_metadata(node)
 
     # ---- how it shows

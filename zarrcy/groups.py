@@ -64,10 +64,9 @@ class Group(Node[GroupMetadata]):
         self._metadata = metadata
         self._options = options or {}
 
-    def _store_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        stored = super()._store_attributes(change)
+    def _store_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        super()._store_attributes(change)
         self._renew_consolidated()
-        return stored
 
     def _renew_consolidated(self) -> None:
         """After a change through this group, bring its consolidated metadata up to date, if it has any."""

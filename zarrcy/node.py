@@ -25,10 +25,8 @@ class Attributes(MutableMapping[str, Any]):
 
     Parameters
     ----------
-    values : dict
-        The attributes as they were read.
-    store : callable
-        Takes a function from old to new attributes, stores what it makes and returns that.
+    node : Array or Group
+        Whose they are.
 
     Examples
     --------
@@ -39,11 +37,14 @@ class Attributes(MutableMapping[str, Any]):
     {'unit': 'K'}
     """
 
-    def __init__(
-        self, values: dict[str, Any], store: Callable[[Callable[[dict[str, Any]], dict[str, Any]]], dict[str, Any]]
-    ) -> None:
-        self._values = values
-        self._store = store
+    # The node does not keep it: with it in a cycle, the store's open files would wait for the collector of cycles.
+    def __init__(self, node: Node[Any]) -> None:
+        self._node = node
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        values: dict[str, Any] = self._node.metadata.attributes
+        return values
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -54,7 +55,7 @@ class Attributes(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         if name not in self._values:
             raise KeyError(name)
-        self._values = self._store(lambda old: {key: value for key, value in old.items() if key != name})
+        self._node._store_attributes(lambda old: {key: value for key, value in old.items() if key != name})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -68,12 +69,12 @@ class Attributes(MutableMapping[str, Any]):
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several attributes in one write."""
         changes = _checked(dict(*args, **kwargs))
-        self._values = self._store(lambda old: {**old, **changes})
+        self._node._store_attributes(lambda old: {**old, **changes})
 
     def put(self, values: dict[str, Any]) -> None:
         """Replace all attributes in one write."""
         checked = _checked(values)
-        self._values = self._store(lambda old: dict(checked))
+        self._node._store_attributes(lambda old: dict(checked))
 
     def asdict(self) -> dict[str, Any]:
         """The attributes as a dictionary of its own."""
@@ -96,13 +97,11 @@ class Node(Generic[Metadata]):
     _path: str
     _metadata: Metadata
     _read_only: bool
-    _attributes: Attributes | None
 
     def _set_place(self, store: Store, path: str, read_only: bool) -> None:
         self._store = store
         self._path = path
         self._read_only = read_only or store.read_only
-        self._attributes = None
 
     @property
     def metadata(self) -> Metadata:
@@ -137,11 +136,9 @@ class Node(Generic[Metadata]):
     @property
     def attrs(self) -> Attributes:
         """What the user noted: a mapping that writes through."""
-        if self._attributes is None:
-            self._attributes = Attributes(self._metadata.attributes, self._store_attributes)
-        return self._attributes
+        return Attributes(self)
 
-    def _store_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    def _store_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._check_writable()
 
         def changed(metadata: Metadata) -> Metadata:
@@ -149,7 +146,6 @@ class Node(Generic[Metadata]):
 
         stored = metadata_v2.update_node(self._store, self._path, self._metadata, changed, attributes_only=True)
         self._metadata = self._metadata.replace(attributes=stored.attributes)
-        return stored.attributes
 
     def _check_writable(self) -> None:
         if self._read_only:

@@ -16,7 +16,16 @@ from urllib.parse import quote, unquote
 from zarrcy.errors import PermissionDeniedError, StoreError
 from zarrcy.kernels.posix import Directory
 from zarrcy.stores.filesystem import FilesystemStore
-from zarrcy.stores.shared_memory_tables import ACCESS, HEIR, OWNER, VALUES, Tables, is_heir, is_owner
+from zarrcy.stores.shared_memory_tables import (
+    ACCESS,
+    HEIR,
+    OWNER,
+    VALUES,
+    Tables,
+    forget_removed,
+    is_heir,
+    is_owner,
+)
 from zarrcy.stores.store import Buffer, Version
 
 __all__ = ["SharedMemoryStore"]
@@ -325,6 +334,12 @@ class SharedMemoryStore(FilesystemStore):
             if is_there:
                 self._tables.remove(self.table_name)
         self._access = None
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory. The table stays, and this process its owner, until it ends or `delete_table`."""
+        super().close()
+        forget_removed()
 
     def repair(self) -> list[str]:
         """Remove the tables without a living owner or heir, and what killed writers left in this one."""

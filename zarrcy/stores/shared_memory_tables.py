@@ -26,7 +26,7 @@ from typing import Any
 from zarrcy.errors import ConflictError, PermissionDeniedError, StoreError
 from zarrcy.kernels.posix_errors import store_error
 
-__all__ = ["ACCESS", "Tables", "is_heir", "is_owner"]
+__all__ = ["ACCESS", "Tables", "forget_removed", "is_heir", "is_owner"]
 
 ACCESS = ("public", "protected", "private")
 VALUES, OWNER, HEIR, AGREED = "values", "owner", "heir", "table.json"
@@ -57,6 +57,21 @@ def is_heir(path: str) -> bool:
     return held is not None and held.heir >= 0
 
 
+def forget_removed() -> None:
+    """Give back the locks of tables that were removed: by another process, or with the directory above them."""
+    with _mutex:
+        for path, held in list(_held.items()):
+            if any(descriptor >= 0 and os.fstat(descriptor).st_nlink == 0 for descriptor in (held.owner, held.heir)):
+                _forget(path)
+
+
+def _forget(path: str) -> None:
+    held = _held.pop(path, None)
+    for descriptor in (held.owner, held.heir) if held is not None else ():
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 class Tables:
     """The tables of this user on a memory mount.
 
@@ -83,6 +98,7 @@ class Tables:
     def locked(self, *, make: bool) -> Iterator[bool]:
         """The only one, of all processes, that makes, takes over or collects tables. Gives whether there are any."""
         with _mutex:
+            forget_removed()
             if not self._check_root(make):
                 yield False
                 return
@@ -176,7 +192,7 @@ class Tables:
             if isinstance(error, OSError) and not isinstance(error, StoreError):
                 raise self._error(error, path) from error
             raise
-        self._forget(path)
+        _forget(path)
         _held.setdefault(path, _Held()).owner = descriptor
 
     def claim(self, name: str) -> None:
@@ -220,7 +236,7 @@ class Tables:
             return
         for descriptor, file in ((held.owner, OWNER), (held.heir, HEIR)):
             if descriptor >= 0 and not _is_same(descriptor, f"{path}/{file}"):
-                self._forget(path)
+                _forget(path)
                 return
 
     def remove(self, name: str) -> None:
@@ -234,7 +250,7 @@ class Tables:
             pass
         except OSError as error:
             raise self._error(error, path) from error
-        self._forget(path)
+        _forget(path)
         shutil.rmtree(gone, ignore_errors=True)
 
     def collect(self) -> list[str]:
@@ -318,12 +334,6 @@ class Tables:
     def _error(self, error: OSError, path: str) -> StoreError:
         return store_error(error.errno or 0, self.url, None, path=path)
 
-    def _forget(self, path: str) -> None:
-        held = _held.pop(path, None)
-        for descriptor in (held.owner, held.heir) if held is not None else ():
-            if descriptor >= 0:
-                os.close(descriptor)
-
 
 def _is_same(descriptor: int, path: str) -> bool:
     mine = os.fstat(descriptor)
@@ -360,7 +370,7 @@ def _at_exit() -> None:
         root, _, name = path.rpartition("/")
         tables = Tables(root.rpartition("/")[0], f"shm://{name}")
         with suppress(OSError), tables.locked(make=False) as is_there:
-            tables._forget(path)
+            _forget(path)
             if is_there and tables.exists(name) and not tables.is_alive(name):
                 tables.remove(name)
 
