@@ -6,6 +6,8 @@ A fixed hypothesis profile, the option for the long versions, and which package 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +61,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in set(deselected)]
+
+
+@pytest.fixture(autouse=True)
+def _tables_of_the_test() -> Iterator[None]:
+    makers = sys.modules.get("store_makers")
+    with makers.own_tables() if makers else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import itertools
 import math
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sanitized
@@ -41,6 +42,7 @@ __all__ = [
     "guards",
     "has_recipe_for_writers",
     "mnesia",
+    "own_tables",
 ]
 
 
@@ -69,11 +71,26 @@ def mongo_gridfs(path: Path) -> Store:
     return GridFSStore(servers.mongodb.server().url(), bucket="arrays", array_id=path.as_posix().strip("/"))
 
 
+_mounts: list[Path] = []
+
+
 def shared_memory(path: Path) -> Store:
     # As above. The directory is the test's own, so that its tables are not those of other runs.
     store = SharedMemoryStore("table", mount=path)
     store.prepare()
+    _mounts.append(path)
     return store
+
+
+@contextmanager
+def own_tables() -> Iterator[None]:
+    """The tables in shared memory that are made inside are deleted: this process would own them until it ends."""
+    n_before = len(_mounts)
+    yield
+    for path in _mounts[n_before:]:
+        if path.exists():
+            SharedMemoryStore("table", mount=path).delete_table()
+    del _mounts[n_before:]
 
 
 def sqlite(path: Path) -> Store:
