@@ -10,6 +10,7 @@ import gridfs
 import numpy as np
 import pytest
 import servers.mongodb
+from servers.certificates import Authority
 from servers.mongodb import DATABASE, PASSWORD
 
 import zarrcy
@@ -309,6 +310,67 @@ def test_a_host_that_is_unknown_is_unavailable():
 def test_a_server_without_tls_is_unavailable_to_one_who_wants_it():
     error = error_of(servers.mongodb.server().url(tls="true", serverSelectionTimeoutMS=300))
     assert isinstance(error, UnavailableError) and error.code in ("tls", "unreachable")
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def with_tls(authority):
+    """A server that takes no connection without TLS."""
+    members = servers.mongodb.Members(1, authority=authority)
+    yield members
+    members.stop()
+
+
+def test_an_array_is_written_and_read_over_tls(with_tls, authority):
+    values = np.random.default_rng(3).integers(0, 1 << 60, (300, 500))
+    url = with_tls.url(tls="true", tlsCAFile=authority.path)
+    for options in ("", f"&tlsCertificateKeyFile={authority.certificate('DNS:client')}"):
+        array = zarrcy.create(
+            shape=values.shape,
+            chunks=(100, 500),
+            dtype=values.dtype,
+            storage="mongo_gridfs",
+            url=url + options,
+            array_id="over_tls",
+            overwrite=True,
+        )
+        array[...] = values
+        opened = zarrcy.open(storage="mongo_gridfs", url=url + options, array_id="over_tls", mode="r")
+        assert (opened[...] == values).all()
+        # Another process has the options from the pickle.
+        again = pickle.loads(pickle.dumps(opened))
+        assert (again[50:150, 7] == values[50:150, 7]).all()
+        for each in (array, opened, again):
+            each.store.close()
+
+
+def test_tls_that_fails_is_unavailable_and_says_that_it_was_tls(with_tls, authority):
+    stranger = Authority("another")
+    trusted = {"tls": "true", "tlsCAFile": authority.path, "serverSelectionTimeoutMS": 500}
+    hosts = f"localhost:{with_tls.ports[0]}"
+    for options in (
+        {"tlsCAFile": stranger.path},  # the server's certificate is signed by somebody else
+        {"hosts": hosts},  # the certificate is for 127.0.0.1
+    ):
+        error = error_of(with_tls.url(**{**trusted, **options}))
+        assert isinstance(error, UnavailableError) and error.code == "tls"
+        assert "tlsCAFile" in error.hint
+    with GridFSStore(with_tls.url(hosts=hosts, **trusted, tlsAllowInvalidHostnames="true"), array_id="a") as store:
+        assert store.get("c/0") is None
+
+
+def test_a_server_that_refuses_what_it_is_offered_is_unavailable(with_tls, authority):
+    """It hangs up, and says nothing: a client without TLS, one whose certificate somebody else signed."""
+    certificate = Authority("another").certificate("DNS:client")
+    trusted = {"tls": "true", "tlsCAFile": authority.path}
+    for options in ({}, {**trusted, "tlsCertificateKeyFile": certificate}):
+        error = error_of(with_tls.url(serverSelectionTimeoutMS=300, **options))
+        assert isinstance(error, UnavailableError) and error.code in ("tls", "unreachable")
+        assert "TLS" in error.hint
 
 
 def test_a_set_without_a_primary_is_unavailable():

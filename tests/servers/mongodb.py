@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pymongo
 
+from servers.certificates import Authority
 from servers.process import Process, directory, free_port, need
 
 __all__ = ["DATABASE", "PASSWORD", "Members", "server"]
@@ -41,15 +42,24 @@ class Members:
         How many members.
     options : str
         Further arguments of mongod.
+    authority : Authority, optional
+        Take connections over TLS alone, with a certificate that it signs.
     """
 
-    def __init__(self, n: int, *options: str) -> None:
+    def __init__(self, n: int, *options: str, authority: Authority | None = None) -> None:
         self.home = directory("mongodb")
         self.key = self.home / "key"
         self.key.write_text(base64.b64encode(os.urandom(48)).decode())
         self.key.chmod(0o600)
         self.in_set = n > 0
         self.options = options
+        # What the plain clients need.
+        self.client_options: dict[str, Any] = {}
+        if authority is not None:
+            certificate = authority.certificate("IP:127.0.0.1")
+            files = ("--tlsCertificateKeyFile", str(certificate), "--tlsCAFile", str(authority.path))
+            self.options += ("--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates", *files)
+            self.client_options = {"tls": True, "tlsCAFile": str(authority.path)}
         self.ports = [free_port() for _ in range(n or 1)]
         self.processes = [self._start(port) for port in self.ports]
         self._initiate()
@@ -65,9 +75,9 @@ class Members:
         with self._direct(port) as client:
             return process.wait_until(lambda: client.admin.command("ping"))
 
-    @staticmethod
-    def _direct(port: int, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
-        return pymongo.MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=2000, **options)
+    def _direct(self, port: int, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
+        options = {"directConnection": True, "serverSelectionTimeoutMS": 2000, **self.client_options, **options}
+        return pymongo.MongoClient("127.0.0.1", port, **options)
 
     def _initiate(self) -> None:
         # Without users yet, a connection from this machine may do this much.
@@ -107,7 +117,8 @@ class Members:
         """A plain client that may do everything."""
         if not self.in_set:
             return self._direct(self.ports[0])
-        return pymongo.MongoClient(f"mongodb://{self.hosts}/?replicaSet=rs0", serverSelectionTimeoutMS=15_000, **ROOT)
+        options = {"serverSelectionTimeoutMS": 15_000, **ROOT, **self.client_options}
+        return pymongo.MongoClient(f"mongodb://{self.hosts}/?replicaSet=rs0", **options)
 
     def kill_primary(self) -> int:
         """Kill the primary; returns its port."""

@@ -20,7 +20,10 @@ _USER = "Check the user, the password and authSource in the URL."
 _ROLE = "Give the user the role readWrite on this database."
 _SPACE = "Free some space on the server; the old value is still there."
 _PRIMARY = "Is a majority of the replica set up? A set without a primary can only be read."
-_HOST = "Check the host and port in the URL, and that the server runs and may be reached from here."
+_HOST = (
+    "Check the host and port in the URL, and that the server runs and may be reached from here. One that wants TLS "
+    "(tls=true), or another certificate, hangs up as well."
+)
 _NAME = "Check the host in the URL, and the name service of this machine."
 _TLS = "Check the TLS options of the URL (tls, tlsCAFile, tlsCertificateKeyFile) against those of the server."
 
