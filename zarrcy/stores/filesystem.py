@@ -47,6 +47,12 @@ def _has_temporary(path: str) -> bool:
     return ".zarrcy-partial" in path and any(map(is_temporary, path.split("/")))
 
 
+def path_of(key: str) -> bytes | None:
+    """The path of a key below the directory; ``None`` when only a temporary file could have that name."""
+    check_key(key)
+    return None if ".zarrcy-partial" in key and _has_temporary(key) else key.encode()
+
+
 class FilesystemStore(Store):
     """Values in files below a directory.
 
@@ -162,9 +168,7 @@ class FilesystemStore(Store):
     # ---- one key
 
     def _name(self, key: str) -> bytes | None:
-        """The path of a key; ``None`` when only a temporary file could have that name."""
-        check_key(key)
-        return None if _has_temporary(key) else key.encode()
+        return path_of(key)
 
     def _writable_name(self, key: str) -> bytes:
         self.check_writable()

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from zarrcy.errors import PermissionDeniedError, StoreError
 from zarrcy.kernels.posix import Directory
-from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.filesystem import FilesystemStore, path_of
 from zarrcy.stores.shared_memory_tables import (
     ACCESS,
     HEIR,
@@ -243,7 +243,7 @@ class SharedMemoryStore(FilesystemStore):
     # ---- the calls of the file system store
 
     def _name(self, key: str) -> bytes | None:
-        name = super()._name(key)
+        name = path_of(key)
         if self._access != "public":
             self._enter()
         return name
@@ -265,7 +265,7 @@ class SharedMemoryStore(FilesystemStore):
 
     def _make_at_first(self, key: str) -> None:
         if self._access is None:
-            super()._name(key)
+            path_of(key)
             self.prepare()
 
     @property

@@ -335,9 +335,11 @@ def check_key(key: str) -> str:
     """
     if not isinstance(key, str) or not key.isprintable() or "\\" in key:
         raise ValueError(f"key {key!r}: expected printable text without a backslash")
-    for segment in key.split("/"):
-        if segment in ("", ".", ".."):
-            raise ValueError(f"key {key!r}: expected segments that are not empty, '.' or '..', got {segment!r}")
+    # Twice as quick as to look at each segment, which every call of a store would pay for.
+    around = f"/{key}/"
+    if "//" in around or "/./" in around or "/../" in around:
+        segment = next(each for each in key.split("/") if each in ("", ".", ".."))
+        raise ValueError(f"key {key!r}: expected segments that are not empty, '.' or '..', got {segment!r}")
     return key
 
 
