@@ -12,6 +12,7 @@ import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import cpu_times
 import numpy as np
 import pytest
 
@@ -658,6 +659,27 @@ def test_a_child_that_leaves_the_context_of_its_parents_transaction_commits_noth
     assert os.waitpid(pid, 0)[1] == 0
     assert not context.__exit__(RuntimeError, RuntimeError(), None)
     assert store.get("c/0") == b"old"
+
+
+# ---- speed
+
+
+@pytest.mark.bounds
+def test_get_costs_little_more_than_the_statement(store, tmp_path):
+    """In processor time, with 100 KiB. What is above is for the most part the look whether the file is the same one."""
+    value = os.urandom(100 * 1024)
+    with closing(sqlite3.connect(tmp_path / "plain.db", isolation_level=None)) as plain:
+        plain.execute("PRAGMA page_size = 16384")
+        plain.execute("PRAGMA journal_mode = WAL")
+        plain.execute("CREATE TABLE plain (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        for i in range(8):
+            store.set(f"c/{i}", value)
+            plain.execute("INSERT INTO plain VALUES (?, ?)", (f"c/{i}", value))
+
+        def get_plain(i):
+            return plain.execute("SELECT value FROM plain WHERE key = ?", (f"c/{i}",)).fetchone()[0]
+
+        assert cpu_times.ratio(lambda i: store.get(f"c/{i}"), get_plain, 1.55) <= 1.55
 
 
 # ---- Ctrl-C

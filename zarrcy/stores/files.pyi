@@ -1,5 +1,7 @@
 from zarrcy.kernels.posix import Directory
 
+def identity(path: bytes) -> tuple[int, int] | None: ...
+
 class Files:
     def __new__(cls, directory: Directory) -> Files: ...
     @property

@@ -8,11 +8,40 @@ from posix.unistd cimport getpid
 
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, NO_PARENTS, UNLOCKED, Directory, close_value, open_folder, open_value, read_part, value_nbytes)
-from zarrcy.kernels.posix_compat cimport zarrcy_sync_all
+from zarrcy.kernels.posix_compat cimport c_stat, stat_result, zarrcy_sync_all
 from zarrcy.kernels.posix_locks cimport (
     KeyLock, abandon_key, collect_temporary, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
 
-__all__ = ["Files", "HeldKey"]
+__all__ = ["Files", "HeldKey", "identity"]
+
+
+def identity(bytes path not None):
+    """What tells the file of a path from every other: in half the time of `os.stat`.
+
+    Returns
+    -------
+    tuple of int, or None
+        The device and the number of the file; ``None`` when there is none, and zeros when that cannot be found out.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     status = os.stat(file.name)
+    ...     identity(os.fsencode(file.name)) == (status.st_dev, status.st_ino)
+    True
+    >>> identity(b"/no/such/file")
+    """
+    cdef const char* c_path = path
+    cdef stat_result result
+    cdef int rc
+    with nogil:
+        rc = c_stat(c_path, &result)
+        if rc < 0:
+            rc = c_errno.errno
+    if rc == 0:
+        return result.st_dev, result.st_ino
+    return None if rc in (c_errno.ENOENT, c_errno.ENOTDIR) else (0, 0)
 
 
 cdef class Files:

@@ -285,6 +285,20 @@ class SQLiteStore(_TableStore):
         self.check_writable()
         self._run(lambda connection: None, writes=True, creates=True)
 
+    def get(self, key: str, part: slice | None = None) -> bytes | None:
+        """The value of a key, or a part of it. See `zarrcy.stores.Store.get`.
+
+        Raises
+        ------
+        StoreError
+            There is no such file, it is damaged, or no SQLite file with the table of this store.
+        """
+        if part is not None:
+            return super().get(key, part)
+        check_key(key)
+        row = self._pool.first_row(sqlite_table.READ, (self.array_id, key), self.timeout, key)
+        return row[0] if row is not None else None
+
     def _run(
         self, work: Callable[[Connection], T], key: str | None = None, *, writes: bool = False, creates: bool = False
     ) -> T:

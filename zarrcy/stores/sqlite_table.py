@@ -14,6 +14,7 @@ from zarrcy.stores.store import Buffer, resolve_part
 
 __all__ = [
     "COLUMNS",
+    "READ",
     "TABLE",
     "array_ids",
     "atomic",
@@ -53,6 +54,7 @@ BLOB_NBYTES = 1 << 20
 
 PAGE_OF_KEYS = 1000  # keys in one answer, between which Ctrl-C is heard
 
+READ = f"SELECT value, id FROM {TABLE} WHERE array_id = ? AND key = ?"
 _INSERT = f"INSERT OR REPLACE INTO {TABLE} (array_id, key, value) VALUES (?, ?, ?)"
 _WHERE = "WHERE array_id = ? AND key = ?"
 _BELOW = "WHERE array_id = ? AND key >= ? AND key < ?"
@@ -92,7 +94,7 @@ def read(
 ) -> tuple[bytes | None, int | None]:
     """A value, or a part of it, and its version; twice ``None`` when it is absent."""
     if part is None:
-        row = connection.execute(f"SELECT value, id FROM {TABLE} {_WHERE}", (array_id, key)).fetchone()
+        row = connection.execute(READ, (array_id, key)).fetchone()
         return row or (None, None)
     if connection.in_transaction:
         return _read_part(connection, array_id, key, part)
