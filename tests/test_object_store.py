@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import threading
 
 import pytest
 from object_clients import DictService, DictStore
@@ -265,3 +267,27 @@ def test_one_client_serves_every_store_of_a_container_and_closes_with_the_last(m
     second.close()
     assert len(closed) == 1
     assert isinstance(first.service, DictService) and first.get("k") is None
+
+
+def test_a_store_that_is_collected_while_another_one_connects_holds_nothing_up():
+    class Slow(DictStore):
+        def _make_client(self):
+            gone = self.others.pop()
+            gone.others = gone  # a cycle: the collector finds it
+            del gone
+            gc.collect()
+            return super()._make_client()
+
+    def connect():
+        name = f"s{next(_numbers)}"
+        store = Slow(name)
+        other = DictStore(f"{name} of another")
+        other.get("k")
+        store.others = [other]
+        del other
+        assert store.get("k") is None
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()

@@ -57,7 +57,8 @@ class Shared:
 
 
 _clients: dict[Hashable, Shared] = {}
-_lock = threading.Lock()
+# Stores that are collected give their clients back, at any moment: also in a thread that holds the lock.
+_lock = threading.RLock()
 # A parent's clients, kept in its child: collecting one would close connections that the parent uses.
 _inherited: list[Shared] = []
 
@@ -65,16 +66,19 @@ _inherited: list[Shared] = []
 def acquire(key: Hashable, make: Callable[[], ObjectClient], user: int) -> Shared:
     """The client of this process for a key, for a user of some number; `make` makes it."""
     with _lock:
-        shared = _clients.get(key)
-        if shared is None:
-            shared = _clients[key] = Shared(key, make())
-        shared._users.add(user)
-        return shared
+        while True:
+            shared = _clients.get(key)
+            if shared is None:
+                shared = _clients[key] = Shared(key, make())
+            shared._users.add(user)
+            # The last other user may have been collected, and have closed it, until it had this one.
+            if _clients.get(key) is shared:
+                return shared
 
 
 def _forget_after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _inherited.extend(_clients.values())
     _clients.clear()
 
