@@ -16,12 +16,14 @@ from pathlib import Path
 
 import sanitized
 import servers.erlang
+import servers.gcs
 import servers.mongodb
 
 from zarrcy.errors import ZarrcyError
 from zarrcy.stores import Store
 from zarrcy.stores.cached import CachedStore
 from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.gcs import GCSStore
 from zarrcy.stores.gridfs import GridFSStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.mnesia import MnesiaStore
@@ -33,6 +35,7 @@ from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.zip import ZipStore
 
 __all__ = [
+    "CLOUDS",
     "DATABASES",
     "EVERY",
     "MAKERS",
@@ -53,6 +56,12 @@ def filesystem(path: Path) -> Store:
 
 
 _numbers = itertools.count()
+
+
+def gcs(path: Path) -> Store:
+    # The bucket is every test's, and the server keeps it in memory; the prefix is the test's own.
+    server = servers.gcs.server()
+    return GCSStore(server.shared_bucket, prefix=path.as_posix().strip("/"), endpoint=server.endpoint)
 
 
 def mnesia(path: Path, *, durable: bool = False) -> Store:
@@ -102,6 +111,7 @@ def sqlite(path: Path) -> Store:
 
 MAKERS: dict[str, Callable[[Path], Store]] = {
     "filesystem": filesystem,
+    "gcs": gcs,
     "memory": lambda path: MemoryStore(),
     "mnesia": mnesia,
     "mongo_gridfs": mongo_gridfs,
@@ -111,7 +121,10 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
 }
 
 # Those whose every call is a round trip: the tests take smaller counts.
-ON_SERVERS = frozenset({"mnesia", "mongo_gridfs"})
+ON_SERVERS = frozenset({"gcs", "mnesia", "mongo_gridfs"})
+
+# Of those, whose every write of one value waits for the one before: fewer still.
+CLOUDS = frozenset({"gcs"})
 
 # Servers do not run below a sanitizer; nothing compiled knows of them.
 if sanitized.KIND:

@@ -12,6 +12,7 @@ from zarrcy.stores.store import Buffer, Store, Version
 if TYPE_CHECKING:
     from zarrcy.stores.cached import CachedStore
     from zarrcy.stores.filesystem import FilesystemStore
+    from zarrcy.stores.gcs import GCSStore
     from zarrcy.stores.gridfs import GridFSStore
     from zarrcy.stores.key_copies import CopiedKeys, copy_store
     from zarrcy.stores.memory import MemoryStore
@@ -29,6 +30,7 @@ __all__ = [
     "CachedStore",
     "CopiedKeys",
     "FilesystemStore",
+    "GCSStore",
     "GridFSStore",
     "MemoryStore",
     "MnesiaStore",
@@ -55,6 +57,7 @@ _MODULES = {
     "CachedStore": "cached",
     "CopiedKeys": "key_copies",
     "FilesystemStore": "filesystem",
+    "GCSStore": "gcs",
     "GridFSStore": "gridfs",
     "MemoryStore": "memory",
     "MnesiaStore": "mnesia",

@@ -21,6 +21,7 @@ registry = Registry(
     "zarrcy.stores",
     {
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
+        "gcs": "zarrcy.stores.gcs:GCSStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
         "mnesia": "zarrcy.stores.mnesia:MnesiaStore",
         "mock": "zarrcy.stores.mock:MockStore",
@@ -35,6 +36,7 @@ registry = Registry(
 # `schemes`.
 SCHEMES = {
     "file": "filesystem",
+    "gs": "gcs",
     "mongodb": "mongo_gridfs",
     "mongodb+srv": "mongo_gridfs",
     "shm": "shared_memory",
@@ -44,7 +46,7 @@ SCHEMES = {
 ALIASES = {"ets": "shared_memory"}
 
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
-EXTRAS: dict[str, str] = {"mongo_gridfs": "mongo"}
+EXTRAS: dict[str, str] = {"gcs": "gcs", "mongo_gridfs": "mongo"}
 
 # Compiled at first use, not at import; `re` keeps it.
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
