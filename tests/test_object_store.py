@@ -211,6 +211,16 @@ def test_a_conditional_write_that_was_heard_is_a_plain_conflict(store):
         store.set_if("k", b"2", None)
 
 
+def test_conflicts_are_answers_of_a_service_that_works(store):
+    probed(store).set("k", b"1")
+    for i in range(60):
+        if i % 3 == 0:
+            store.service.faults.append(fails(UnavailableError("down", code="unreachable")))
+        with pytest.raises(ConflictError):
+            store.set_if("k", b"2", None)
+    assert store.retrier.pace.rate is None
+
+
 def test_the_probe_runs_once_and_leaves_nothing(store):
     store.set_if("a", b"", None)
     n = len(store.service.requests)

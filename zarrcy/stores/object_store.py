@@ -303,6 +303,7 @@ class ObjectStore(Store):
                         raise
                     raise self._unknown(key) from error
             except ConflictError as error:
+                self.retrier.pace.succeeded()
                 if lost is None:
                     self._place(error, key)
                     raise
