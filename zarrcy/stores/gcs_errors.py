@@ -22,9 +22,10 @@ _ROLES = (
     "overwrite."
 )
 _BUCKET = Meaning(StoreError, "no_bucket", "Check the bucket's name, and the endpoint; zarrcy makes no buckets.")
+_BUSY = Meaning(ThrottledError, "throttled", "An object takes one write a second, a new bucket 1,000: try again later.")
 _BY_REASON = {
-    "rateLimitExceeded": Meaning(ThrottledError, "throttled"),
-    "userRateLimitExceeded": Meaning(ThrottledError, "throttled"),
+    "rateLimitExceeded": _BUSY,
+    "userRateLimitExceeded": _BUSY,
     "userProjectMissing": Meaning(StoreError, "no_project", "Whoever asks pays for this bucket: give project=."),
     "billingNotEnabled": Meaning(PermissionDeniedError, "billing", "Enable billing for the project of the bucket."),
     "retentionPolicyNotMet": Meaning(PermissionDeniedError, "retention", "The bucket's retention policy forbids it."),
@@ -88,6 +89,8 @@ def answer_error(status: int, words: Words, *, asked_to_wait: str | None, source
         meaning = Meaning(PermissionDeniedError, "forbidden", f"{_ROLES} The request had {source}.")
     if meaning is None and status == 404 and NO_BUCKET in words.message:
         meaning = _BUCKET
+    if meaning is None and 300 <= status < 400:
+        meaning = Meaning(StoreError, "redirect", "The service never redirects: check the endpoint, and the proxy.")
     return status_error(SERVICE, status, text, store=store, meaning=meaning, wait=retry_after(asked_to_wait))
 
 

@@ -1,0 +1,568 @@
+"""What `GCSStore` makes of answers that no emulator gives, and of broken connections."""
+
+from __future__ import annotations
+
+import base64
+import random
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import servers.gcs
+from servers.faults import TO_CLIENT, TO_SERVER, Fault, Proxy
+from servers.scripted import Answer, Break, Request, Scripted, as_json
+
+import zarrcy
+from zarrcy.errors import (
+    ConflictError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    StoreError,
+    ThrottledError,
+    UnavailableError,
+)
+from zarrcy.stores import GCSStore, gcs_client
+from zarrcy.stores.clock import VirtualClock
+from zarrcy.stores.object_reads import checksum_of
+from zarrcy.stores.retry import Retry
+
+BUCKET = "my-bucket"
+VALUE = bytes(range(100))
+
+
+def refusal(status: int, reason: str, message: str) -> Answer:
+    return as_json(
+        {"error": {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}}, status
+    )
+
+
+def no_such_object(request: Request) -> Answer:
+    """As the service says it: one line to a download, JSON to the rest; the listing is empty."""
+    if request.path == f"/storage/v1/b/{BUCKET}/o":
+        return as_json({"kind": "storage#objects"})
+    message = f"No such object: {request.path.split('/b/')[1].replace('/o/', '/', 1)}"
+    if "alt" in request.query:
+        return Answer(404, message.encode(), {"Content-Type": "text/html; charset=UTF-8"})
+    return refusal(404, "notFound", message)
+
+
+def only_the_listing(request: Request, otherwise: Answer) -> Answer:
+    return no_such_object(request) if request.path.endswith("/o") else otherwise
+
+
+NO_BUCKET = refusal(404, "notFound", "The specified bucket does not exist.")
+FORBIDDEN = refusal(403, "forbidden", "x@y.iam does not have storage.objects.get access to the object.")
+PAGE = Answer(404, b"<html><body>Not found: no such object</body></html>", {"Content-Type": "text/html"})
+BUSY = refusal(429, "rateLimitExceeded", "The rate of requests is too high.")
+
+# What comes: the class of the error, its code, the answer.
+OUTCOMES = {
+    "404 of a missing bucket": (StoreError, "no_bucket", lambda request: NO_BUCKET),
+    "404 of a bucket in other words": (StoreError, "no_bucket", lambda request: refusal(404, "notFound", "Not Found")),
+    "404 page of a proxy": (StoreError, "not_found", lambda request: PAGE),
+    "200 page of a proxy": (UnavailableError, "broken_answer", lambda request: PAGE._replace(status=200)),
+    "302 of a proxy": (StoreError, "redirect", lambda request: Answer(302, b"", {"Location": "/login"})),
+    "403": (PermissionDeniedError, "forbidden", lambda request: FORBIDDEN),
+    "400 of an expired token": (
+        PermissionDeniedError,
+        "expired",
+        lambda request: refusal(400, "ExpiredToken", "The provided token has expired."),
+    ),
+    "401": (PermissionDeniedError, "unauthorized", lambda request: refusal(401, "authError", "Invalid Credentials")),
+    "410": (StoreError, "gone", lambda request: refusal(410, "gone", "Gone.")),
+    "416": (StoreError, "bad_range", lambda request: refusal(416, "requestedRangeNotSatisfiable", "Range.")),
+    "429": (ThrottledError, "throttled", lambda request: BUSY),
+    "403 of a quota": (ThrottledError, "throttled", lambda request: refusal(403, "userRateLimitExceeded", "Slow.")),
+    "500": (UnavailableError, "unavailable", lambda request: refusal(500, "backendError", "Backend Error")),
+    "502": (UnavailableError, "unavailable", lambda request: Answer(502, b"<html>Bad Gateway</html>")),
+    "503": (ThrottledError, "throttled", lambda request: refusal(503, "backendError", "Backend Error")),
+    "504": (UnavailableError, "unavailable", lambda request: Answer(504)),
+    "reset": (UnavailableError, "connection_lost", lambda request: Break("reset")),
+    "end": (UnavailableError, "connection_lost", lambda request: Break("end")),
+    "timeout": (UnavailableError, "timeout", lambda request: Break("stall")),
+}
+OPERATIONS = {
+    "get": lambda store: store.get("c/0"),
+    "range": lambda store: store.get("c/0", slice(2, 6)),
+    "suffix": lambda store: store.get("c/0", slice(-4, None)),
+    "version": lambda store: store.get_with_version("c/0"),
+    "many": lambda store: list(store.get_many([("c/0", None)])),
+    "exists": lambda store: store.exists("c/0"),
+    "list": lambda store: list(store.list_prefix("c/")),
+    "list_dir": lambda store: list(store.list_dir()),
+}
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    monkeypatch.setattr(gcs_client, "TIMEOUT", (5.0, 0.3))
+
+
+def store_at(endpoint: str, deadline: float = 0, **options: object) -> GCSStore:
+    options = {"prefix": "lab/a", "credentials": "anonymous", **options}
+    store = GCSStore(BUCKET, endpoint=endpoint, retry=Retry(initial=0.01, deadline=deadline), **options)
+    store.clock = VirtualClock()  # pauses cost nothing
+    return store
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_no_answer_but_that_of_an_absent_object_is_an_absent_key(outcome, patience):
+    kind, code, answer = OUTCOMES[outcome]
+    with Scripted(answer) as server, store_at(server.endpoint) as store:
+        for name, operation in OPERATIONS.items():
+            with pytest.raises(StoreError) as caught:
+                operation(store)
+            assert (type(caught.value), caught.value.code) == (kind, code), name
+            assert caught.value.store == "gs://my-bucket/lab/a" and caught.value.hint, name
+            assert caught.value.key == ("c/0" if not name.startswith("list") else None), name
+        if kind is not PermissionDeniedError:
+            return
+        for write in (lambda: store.set("k", b""), lambda: store.delete("k"), lambda: store.set_if("k", b"", None)):
+            with pytest.raises(PermissionDeniedError):
+                write()
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_no_answer_but_that_of_an_absent_object_is_a_fill_value(outcome, patience):
+    kind, _, answer = OUTCOMES[outcome]
+    document = zarrcy.create_array("memory://", shape=4, chunks=2, dtype="i4", fill_value=7)
+    metadata = bytes(document.store.get("zarr.json"))
+    broken = threading.Event()
+
+    def answers(request):
+        if request.path.endswith("zarr.json"):
+            return an_object(metadata)
+        return answer(request) if broken.is_set() else no_such_object(request)
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        array = zarrcy.open_array(store)
+        assert array[:].tolist() == [7] * 4
+        broken.set()
+        with pytest.raises(kind):
+            array[:]
+        with pytest.raises(kind):
+            array[1]
+
+
+def test_a_name_that_cannot_be_looked_up_is_an_error(monkeypatch):
+    def fails(*arguments, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    with store_at("http://storage.invalid") as store:
+        for operation in OPERATIONS.values():
+            with pytest.raises(UnavailableError, match="cannot be looked up") as caught:
+                operation(store)
+            assert caught.value.code == "name_lookup"
+
+
+def test_nobody_at_the_endpoint_is_an_error_and_the_write_has_not_happened():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with store_at(f"http://127.0.0.1:{port}") as store:
+        for call in (*OPERATIONS.values(), lambda store: store.set("k", b""), lambda store: store.delete("k")):
+            with pytest.raises(UnavailableError, match="refused") as caught:
+                call(store)
+            assert caught.value.code == "unreachable"
+
+
+# ---- what is absent
+
+
+def test_an_object_that_the_service_says_is_absent_is_an_absent_key():
+    with Scripted(no_such_object) as server, store_at(server.endpoint) as store:
+        for name, operation in OPERATIONS.items():
+            absent = {"version": (None, None), "many": [(0, None)], "exists": False, "list": [], "list_dir": []}
+            assert operation(store) == absent.get(name)
+        store.delete("c/0")
+        # The first one was confirmed: the bucket is there. After that, each costs one request.
+        n = len(server.requests)
+        assert store.get("c/1") is None and store.get("c/2", slice(3)) is None and not store.exists("c/3")
+        assert len(server.requests) == n + 3
+
+
+def test_the_words_for_an_absent_object_do_not_count_before_the_bucket_was_seen():
+    def answers(request):
+        return NO_BUCKET if request.path.endswith("/o") else no_such_object(request)
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        for call in (*list(OPERATIONS.values())[:6], lambda store: store.delete("k")):
+            with pytest.raises(StoreError, match="bucket does not exist") as caught:
+                call(store)
+            assert caught.value.code == "no_bucket"
+
+
+def test_words_about_another_object_do_not_count():
+    def answers(request):
+        other = Answer(404, b"No such object: my-bucket/other")
+        return other if "/o/" in request.path else NO_BUCKET
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        store.client._bucket_was_seen = True
+        with pytest.raises(StoreError, match="bucket does not exist"):
+            store.get("k")
+
+
+def test_whether_an_object_is_absent_cannot_be_told_without_the_right_to_list():
+    def answers(request):
+        return no_such_object(request) if "/o/" in request.path else FORBIDDEN
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        for operation in list(OPERATIONS.values())[:6]:
+            with pytest.raises(PermissionDeniedError):
+                operation(store)
+
+
+def test_an_object_that_is_listed_is_not_absent():
+    def answers(request):
+        if "/o/" in request.path:
+            return PAGE
+        return as_json({"kind": "storage#objects", "items": [{"name": request.query["prefix"]}]})
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        for operation in list(OPERATIONS.values())[:6]:
+            with pytest.raises(UnavailableError) as caught:
+                operation(store)
+            assert caught.value.code == "broken_answer"
+
+
+# ---- whole and sound
+
+
+def an_object(value: bytes, *, generation: str = "5", request: Request | None = None, **headers: str) -> Answer:
+    """An answer to a download, as the service gives it."""
+    crc32c = base64.b64encode(checksum_of("crc32c", value)).decode()
+    known = {
+        "X-Goog-Generation": generation,
+        "X-Goog-Hash": f"crc32c={crc32c},md5=1B2M2Y8AsgTpgAmY7PhCfg==",
+        "X-Goog-Stored-Content-Length": str(len(value)),
+        "X-Goog-Stored-Content-Encoding": "identity",
+        **headers,
+    }
+    wanted = request.headers.get("range", "") if request is not None else ""
+    if not wanted:
+        return Answer(200, value, known)
+    begin, _, end = wanted.removeprefix("bytes=").partition("-")
+    if begin:
+        bounds = slice(int(begin), int(end) + 1 if end else None)
+    else:
+        bounds = slice(-int(end), None)
+    start, stop, _ = bounds.indices(len(value))
+    if start >= stop:
+        return Answer(416)
+    return Answer(206, value[bounds], {**known, "Content-Range": f"bytes {start}-{stop - 1}/{len(value)}"})
+
+
+def test_a_part_of_an_object_is_what_the_slice_is():
+    def answers(request):
+        if "alt" not in request.query:
+            return as_json({"generation": "5", "size": str(len(VALUE))})
+        return an_object(VALUE, request=request)
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        for part in (None, slice(3), slice(2, 9), slice(95, 200), slice(-5, None), slice(-200, None), slice(-9, -2)):
+            assert store.get("k", part) == VALUE[slice(None) if part is None else part]
+        assert len(server.requests) == 7
+        assert store.get("k", slice(100, 200)) == store.get("k", slice(7, 7)) == b""
+
+
+@pytest.mark.parametrize("kind", ["reset", "end", "stall"])
+@pytest.mark.parametrize("part", [None, slice(10, 90)])
+def test_a_body_that_breaks_is_resumed_with_its_generation(kind, part, patience):
+    value = random.Random(1).randbytes(1 << 20)
+    part = None if part is None else slice(part.start * 10000, part.stop * 10000)
+
+    def answers(request):
+        whole = an_object(value, request=request)
+        return Break(kind, whole, 300_000) if len(server.requests) == 1 else whole
+
+    with Scripted(answers) as server, store_at(server.endpoint, deadline=20) as store:
+        assert store.get("k", part) == value[slice(None) if part is None else part]
+        first, second = server.requests
+        assert "ifGenerationMatch" not in first.query and second.query["ifGenerationMatch"] == "5"
+        begin = int(second.headers["range"].removeprefix("bytes=").partition("-")[0])
+        # A reset drops what had not been read yet.
+        assert kind == "reset" or begin - (0 if part is None else part.start) >= 1 << 18
+
+
+def test_a_value_that_is_replaced_between_two_parts_of_its_body_is_read_anew():
+    def answers(request):
+        if len(server.requests) == 1:
+            return Break("end", an_object(VALUE), 50)
+        # Emulators ignore the condition: the generation in the answer tells.
+        return an_object(b"new" * 40, generation="6", request=request)
+
+    with Scripted(answers) as server, store_at(server.endpoint, deadline=20) as store:
+        assert store.get("k") == b"new" * 40
+
+
+@pytest.mark.parametrize("found", ["6", None])
+def test_another_generation_than_the_one_that_was_asked_for_is_a_conflict(found):
+    def answers(request):
+        if found is None:
+            return no_such_object(request)
+        return as_json({"generation": found, "size": "3"}) if "alt" not in request.query else an_object(b"new")
+
+    with Scripted(answers) as server, store_at(server.endpoint) as store:
+        for version in ("7", "0", "not a number", 7):
+            with pytest.raises(ConflictError):
+                store.get_with_version("k", if_version=version)
+            if version != "7":
+                with pytest.raises(ConflictError):
+                    store.client.get("lab/a/k", None, str(version))
+
+
+def test_a_flipped_bit_is_noticed_and_read_again():
+    flipped = [True]
+
+    def answers(request):
+        whole = an_object(VALUE)
+        return whole._replace(body=b"!" + VALUE[1:]) if flipped and flipped.pop() else whole
+
+    with Scripted(answers) as server, store_at(server.endpoint, deadline=20) as store:
+        assert store.get("k") == VALUE
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "headers"),
+    [
+        (None, {"X-Goog-Generation": ""}),
+        (slice(2, 6), {"X-Goog-Generation": "5x"}),
+        (None, {"X-Goog-Stored-Content-Length": "1x"}),
+        (None, {"X-Goog-Hash": "crc32c=!"}),
+        (slice(2, 6), {"Content-Range": "bytes 3-7/100"}),
+        (slice(2, 6), {"Content-Range": "3"}),
+    ],
+)
+def test_an_answer_that_is_none_of_the_service_is_no_value(part, headers):
+    with Scripted(lambda request: an_object(VALUE, request=request)) as server:
+        script = server.answers
+
+        def answers(request):
+            answer = script(request)
+            return answer._replace(headers={**answer.headers, **headers})
+
+        server.answers = answers
+        with store_at(server.endpoint) as store, pytest.raises(UnavailableError) as caught:
+            store.get("k", part)
+        assert caught.value.code == "broken_answer"
+
+
+def test_an_object_that_is_stored_compressed_is_given_as_it_is_stored():
+    with (
+        Scripted(
+            lambda request: an_object(
+                VALUE, **{"X-Goog-Stored-Content-Encoding": "gzip", "Content-Encoding": "gzip", "X-Accept": "gzip"}
+            )
+        ) as server,
+        store_at(server.endpoint) as store,
+    ):
+        assert store.get("k") == VALUE
+        assert server.requests[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"<html>", b'{"kind": "x"}', b'{"kind": "storage#objects", "items": [1]}']
+)
+def test_a_listing_that_is_none_is_an_error(body):
+    with Scripted(lambda request: Answer(200, body)) as server, store_at(server.endpoint) as store:
+        for operation in ("list", "list_dir", "exists"):
+            with pytest.raises(UnavailableError):
+                OPERATIONS[operation](store)
+        with pytest.raises(OutcomeUnknownError):
+            store.set("k", b"1")
+
+
+# ---- writing
+
+
+def test_an_upload_says_all_that_the_service_can_check():
+    with Scripted(lambda request: as_json({"generation": "8"})) as server:
+        options = {"storage_class": "NEARLINE", "project": "payer"}
+        with store_at(server.endpoint, **options) as store:
+            store.set("größe/0", memoryview(VALUE))
+            (request,) = server.requests
+            assert request.method == "POST" and request.path == f"/upload/storage/v1/b/{BUCKET}/o"
+            assert request.query == {"uploadType": "multipart", "fields": "generation", "userProject": "payer"}
+            boundary = request.headers["content-type"].partition("boundary=")[2].encode()
+            _, resource, media, end = request.body.split(b"--" + boundary)
+            assert media == b"\r\nContent-Type: application/octet-stream\r\n\r\n" + VALUE + b"\r\n" and end == b"--"
+            for text in (b'"crc32c": "', b'"storageClass": "NEARLINE"', b'"cacheControl": "no-cache"'):
+                assert text in resource
+            assert store.client.put("k", b"", None, "me") == "8"
+            assert b'"metadata": {"zarrcy-writer": "me"}' in server.requests[1].body
+
+
+def test_bytes_that_change_on_the_way_up_are_sent_again():
+    def answers(request):
+        if len(server.requests) == 1:
+            return refusal(400, "invalid", 'Provided CRC32C "AAAAAA==" doesn\'t match calculated CRC32C "KAwGng==".')
+        return as_json({"generation": "8"})
+
+    with Scripted(answers) as server, store_at(server.endpoint, deadline=20) as store:
+        store.set("k", VALUE)
+        assert len(server.requests) == 2
+
+
+def test_a_busy_service_is_given_the_time_that_it_asks_for():
+    def answers(request):
+        if len(server.requests) <= 2:
+            return BUSY._replace(headers={"Retry-After": "7"})
+        return an_object(VALUE)
+
+    with Scripted(answers) as server, store_at(server.endpoint, deadline=60) as store:
+        assert store.get("k") == VALUE
+        assert store.clock.monotonic() >= 14
+
+
+# ---- the guide
+
+
+def test_the_guide_authentication_failed():
+    """Invalid JSON, missing permissions, expired credentials: each says what it is, and what to do."""
+    with Scripted(lambda request: FORBIDDEN) as server, store_at(server.endpoint) as store:
+        with pytest.raises(PermissionDeniedError) as caught:
+            store.get("k")
+        text = "\n".join([str(caught.value), *caught.value.__notes__])
+        for words in ("gs://my-bucket/lab/a: k", "storage.objects.get", "roles/storage.objectViewer"):
+            assert words in text
+
+
+# ---- through the proxy
+
+
+@pytest.fixture
+def through_faults(patience):
+    server = servers.gcs.server()
+    proxy = Proxy(server.port, seed=3)
+    store = GCSStore(server.bucket(), endpoint=f"http://127.0.0.1:{proxy.port}", retry=Retry(initial=0.01))
+    yield store, proxy
+    store.close()
+    proxy.close()
+
+
+def check_operations(store: GCSStore, proxy: Proxy, n: int) -> None:
+    """Reads, parts, writes, listings and deletions beside a dict; every answer is right, and no error is seen."""
+    draw = random.Random(5)
+    model: dict[str, bytes] = {}
+    for i in range(n):
+        key = f"c/{draw.randrange(20)}"
+        match draw.choice(["set", "get", "get", "part", "part", "delete", "list", "update"]):
+            case "set":
+                model[key] = draw.randbytes(draw.choice([0, 10, 3000, 70_000]))
+                store.set(key, model[key])
+            case "get":
+                found = store.get(key)
+                assert (None if found is None else bytes(found)) == model.get(key)
+            case "part":
+                a, b = sorted(draw.randrange(4000) for _ in range(2))
+                found = store.get(key, slice(a, b))
+                assert (None if found is None else bytes(found)) == (model[key][a:b] if key in model else None)
+            case "delete":
+                store.delete(key)
+                model.pop(key, None)
+            case "update":
+                store.update(key, lambda old, i=i: bytes(old or b"")[:100] + b"%d" % i)
+                model[key] = model.get(key, b"")[:100] + b"%d" % i
+            case "list":
+                assert sorted(store.list_prefix()) == sorted(model)
+    assert proxy.hits > n // 40
+
+
+@pytest.mark.parametrize("kind", ["reset", "cut"])
+def test_broken_connections_are_not_seen_by_the_caller(through_faults, kind):
+    store, proxy = through_faults
+    store.set_if("warm", b"", None)
+    store.delete("warm")
+    proxy.arm(TO_CLIENT, Fault(kind, after=200, times=None, share=0.05))
+    check_operations(store, proxy, 400)
+
+
+def test_a_flipped_bit_in_an_answer_never_gives_wrong_bytes(through_faults):
+    store, proxy = through_faults
+    store.clock = VirtualClock()  # half of the answers are broken, and so the pace falls
+    value = random.Random(2).randbytes(3000)
+    store.set("k", value)
+    hits = 0
+    for after in range(0, 3300, 13):
+        proxy.arm(TO_CLIENT, Fault("flip", after=after))
+        try:
+            assert store.get("k") == value, after
+        except StoreError as error:
+            # The first line, or a header, says something else now: an error of its own.
+            assert after < 800 and not isinstance(error, UnavailableError), (after, error)
+        hits += 1
+    assert proxy.hits == hits
+
+
+@pytest.mark.parametrize("direction", [TO_CLIENT, TO_SERVER])
+def test_a_conditional_write_whose_answer_was_lost_has_one_winner(through_faults, direction):
+    store, proxy = through_faults
+    store.set_if("probe", b"", None)
+    n_unknown = 0
+    for i in range(100):
+        after = 0 if direction == TO_CLIENT else i * 9
+        proxy.arm(direction, Fault("reset", after=after, request=b"POST /upload"))
+        version = store.set_if(f"k{i}", b"first", None)
+        assert store.get_with_version(f"k{i}") == (b"first", version)
+        with pytest.raises(ConflictError):
+            store.set_if(f"k{i}", b"second", None)
+        proxy.arm(direction, Fault("reset", after=after, request=b"POST /upload"))
+        again = store.set_if(f"k{i}", b"second", version)
+        assert again != version and store.get(f"k{i}") == b"second"
+    assert n_unknown == 0 and proxy.hits > 150
+
+
+def test_of_contended_writes_with_lost_answers_each_has_one_winner_or_an_unknown_outcome(through_faults):
+    store, proxy = through_faults
+    store.set_if("probe", b"", None)
+    proxy.arm(TO_CLIENT, Fault("reset", after=0, times=None, share=0.3, request=b"POST /upload"))
+    outcomes: dict[str, list[tuple[str, bytes]]] = {f"k{i}": [] for i in range(60)}
+
+    def write(own: bytes) -> None:
+        for key in outcomes:
+            try:
+                store.set_if(key, own, None)
+            except ConflictError:
+                outcomes[key].append(("lost", own))
+            except OutcomeUnknownError:
+                outcomes[key].append(("unknown", own))
+            else:
+                outcomes[key].append(("won", own))
+
+    writers = [threading.Thread(target=write, args=(b"writer %d" % i,)) for i in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    proxy.heal()
+    for key, found in outcomes.items():
+        winners = [own for outcome, own in found if outcome == "won"]
+        assert len(found) == 4 and len(winners) <= 1
+        stored = store.get(key)
+        assert [bytes(stored)] == winners if winners else (b"%s" % stored, "unknown") in [o[::-1] for o in found]
+
+
+def test_a_stall_ends_with_the_time_limit_and_is_tried_again(through_faults):
+    store, proxy = through_faults
+    store.set("k", VALUE)
+    proxy.arm(TO_CLIENT, Fault("stall", after=10))
+    begin = time.monotonic()
+    assert store.get("k") == VALUE
+    assert time.monotonic() - begin < 20
+
+
+def test_arrays_survive_faults(through_faults):
+    store, proxy = through_faults
+    store.set_if("warm", b"", None)
+    store.delete("warm")
+    proxy.arm(TO_CLIENT, Fault("reset", after=150, times=None, share=0.05))
+    array = zarrcy.create_array(store, shape=(40, 40), chunks=(10, 10), dtype="f8")
+    data = np.random.default_rng(1).random((40, 40))
+    array[:] = data
+    array[3:17, 5:35] *= 2
+    data[3:17, 5:35] *= 2
+    assert np.array_equal(zarrcy.open_array(store)[:], data)
