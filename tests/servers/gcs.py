@@ -7,16 +7,17 @@ object that is not there.
 from __future__ import annotations
 
 import functools
-import http.server
 import importlib.util
 import itertools
-import threading
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import requests
+import requests.adapters
 
 from servers.process import Process, directory, free_port, need
+from servers.scripted import Answer, Break, Request, Scripted, as_json
 
 __all__ = ["Front", "Server", "server"]
 
@@ -76,83 +77,43 @@ def server() -> Server:
     return Server()
 
 
-class Front:
-    """Passes requests on that carry a known token, and answers others as the service does: 401, or 403.
+class Front(Scripted):
+    """Passes requests on that carry a known token, and answers others as the service does, with 401.
 
     Attributes
     ----------
     tokens : set of str
-        What is let through.
-    forbidden : set of str
-        Methods that are refused with 403.
-    requests : list of tuple
-        Method and path of each request, the path without what is behind ``"?"``.
+        Whose bearers are let through.
+    trouble : callable
+        Asked first for what to answer in the place of the emulator; ``None`` for nothing.
     """
 
     def __init__(self, behind: Server, *tokens: str) -> None:
+        super().__init__(self._answer)
         self.behind = behind
         self.tokens = set(tokens)
-        self.forbidden: set[str] = set()
-        self.requests: list[tuple[str, str]] = []
-        self.queries: list[str] = []
-        front = self
+        self.trouble: Callable[[Request], Answer | Break | None] = lambda request: None
+        self._session = requests.Session()
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=100))
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def _answer(self, request: Request) -> Answer | Break:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+            return as_json({"error": {"code": 401, "message": "Invalid Credentials"}}, 401)
+        return self.trouble(request) or self.forward(request)
 
-            def do_GET(self) -> None:
-                front.answer(self)
-
-            def do_POST(self) -> None:
-                front.answer(self)
-
-            def do_DELETE(self) -> None:
-                front.answer(self)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        data = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        path, _, query = request.path.partition("?")
-        self.requests.append((request.command, path))
-        self.queries.append(query)
-        if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
-            self.send(request, 401, {}, b'{"error": {"code": 401, "message": "Invalid Credentials"}}')
-        elif request.command in self.forbidden:
-            text = (
-                b'{"error": {"code": 403, "message": "x does not have access.", "errors": [{"reason": "forbidden"}]}}'
-            )
-            self.send(request, 403, {}, text)
-        else:
-            headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
-            answer = requests.request(
-                request.command, self.behind.endpoint + request.path, data=data, headers=headers, timeout=60
-            )
-            kept = (
-                "content-range",
-                "content-type",
-                "x-goog-generation",
-                "x-goog-hash",
-                "x-goog-stored-content-encoding",
-            )
-            found = {name: value for name, value in answer.headers.items() if name.lower() in kept}
-            self.send(request, answer.status_code, found, answer.content)
-
-    def send(
-        self, request: http.server.BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes
-    ) -> None:
-        request.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(body)
+    def forward(self, request: Request) -> Answer:
+        """What the emulator answers; of an absent object it says what the service says."""
+        headers = {name: request.headers[name] for name in ("range", "content-type") if name in request.headers}
+        answer = self._session.request(
+            request.method, self.behind.endpoint + request.target, data=request.body, headers=headers, timeout=60
+        )
+        if answer.status_code == 404 and "/o/" in request.path:
+            bucket, _, name = request.path.partition("/b/")[2].partition("/o/")
+            return as_json({"error": {"code": 404, "message": f"No such object: {bucket}/{name}"}}, 404)
+        kept = ("content-range", "content-type")
+        found = {name: value for name, value in answer.headers.items() if name.lower() in kept or name[:2] == "X-"}
+        return Answer(answer.status_code, answer.content, found)
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().close()
+        self._session.close()

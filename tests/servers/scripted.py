@@ -20,6 +20,8 @@ class Request(NamedTuple):
     Attributes
     ----------
     method : str
+    target : str
+        The path and the query, as they came.
     path : str
         Without the query, decoded.
     query : dict
@@ -30,6 +32,7 @@ class Request(NamedTuple):
     """
 
     method: str
+    target: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
@@ -75,19 +78,23 @@ class Scripted:
     endpoint : str
     requests : list of Request
         All that came in.
+    n_connections : int
+        How many connections they came over.
     """
 
     def __init__(self, answers: Callable[[Request], Answer | Break]) -> None:
         self.answers = answers
         self.requests: list[Request] = []
+        self.n_connections = 0
         self._closed = threading.Event()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def handle_expect_100(self) -> bool:
-                return True
+            def setup(self) -> None:
+                super().setup()
+                outer.n_connections += 1
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -108,7 +115,7 @@ class Scripted:
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in handler.headers.items()}
         body = handler.rfile.read(int(headers.get("content-length", 0)))
-        request = Request(handler.command, unquote(parts.path), query, headers, body)
+        request = Request(handler.command, handler.path, unquote(parts.path), query, headers, body)
         self.requests.append(request)
         answer = self.answers(request)
         if isinstance(answer, Answer):

@@ -95,7 +95,7 @@ class Source:
     def _default(self) -> Credentials:
         found = None
         # What is raised, and where, may show a key: it is not chained.
-        with contextlib.suppress(google.auth.exceptions.GoogleAuthError, OSError, ValueError):
+        with contextlib.suppress(Exception):
             found, _ = google.auth.default(scopes=SCOPES)
         if found is not None:
             return found
@@ -194,9 +194,20 @@ class SharedCredentials(Credentials):  # type: ignore[misc]
     def _renew(self, request: Any) -> None:
         present = self._present if self._make is None else self._make()
         if self._make is None or not present.valid:
-            present.refresh(request)
+            _refresh(present, request)
         self._present = present
         self._n_renewed += 1
+
+
+def _refresh(credentials: Credentials, request: Any) -> None:
+    try:
+        credentials.refresh(request)
+    except (google.auth.exceptions.GoogleAuthError, OSError):
+        raise
+    except Exception as error:
+        # google-auth trusts that the answer is the JSON of a token.
+        what = f"an answer without a token ({type(error).__name__})"
+        raise google.auth.exceptions.RefreshError(what, retryable=True) from None
 
 
 def _scoped(credentials: Credentials) -> Credentials:
