@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import pickle
 import random
 import re
@@ -78,6 +79,7 @@ def test_every_option_opens_the_same_storage_again():
     again = pickle.loads(pickle.dumps(store))
     assert again == store and again.options() == store.options() and again.concurrency == 7
     assert GCSStore("my-bucket").options() == {"bucket": "my-bucket"}
+    assert GCSStore("my-bucket").service in zarrcy.cost.PRICES
     assert zarrcy.stores.info("gcs") == ("gcs", "Cloud", "Yes", "Unlimited", "Medium", "Google Cloud Platform")
 
 
@@ -160,6 +162,45 @@ def test_the_objects_of_an_array_are_called_as_in_the_guide(bucket):
         assert expected <= found <= expected | {".zattrs"}
         again = zarrcy.open(f"gs://{bucket}/{prefix}", endpoint=places["endpoint"])
         assert again[:].tolist() == array[:].tolist() and again.metadata.zarr_format == zarr_format
+
+
+def test_tensorstore_reads_and_writes_the_same_arrays(bucket):
+    endpoint = servers.gcs.server().endpoint
+    done = subprocess.run(
+        [sys.executable, "-c", PEER, bucket, endpoint],
+        env={**os.environ, "TENSORSTORE_GCS_HTTP_URL": endpoint, "NO_GCE_CHECK": "true"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "read\nwritten\n" * 2, done.stderr
+
+
+# tensorstore reads its variable once in a process.
+PEER = """
+import sys
+import numpy as np
+import tensorstore
+import zarrcy
+
+bucket, endpoint = sys.argv[1:]
+data = np.arange(35, dtype="i4").reshape(5, 7)
+for driver, zarr_format in (("zarr", 2), ("zarr3", 3)):
+    def place(name):
+        return {"driver": driver, "kvstore": {"driver": "gcs", "bucket": bucket, "path": f"{driver}/{name}/"}}
+    url = f"gs://{bucket}/{driver}"
+    ours = zarrcy.create_array(
+        zarrcy.stores.open(f"{url}/ours", endpoint=endpoint), shape=(5, 7), chunks=(2, 3), dtype="i4",
+        zarr_format=zarr_format)
+    ours[:] = data
+    theirs = tensorstore.open(place("ours")).result(timeout=30)
+    assert (theirs.read().result(timeout=30) == data).all()
+    print("read")
+    theirs = tensorstore.open(place("theirs"), create=True, dtype="int32", shape=(5, 7)).result(timeout=30)
+    theirs.write(data).result(timeout=30)
+    assert (zarrcy.open(f"{url}/theirs", endpoint=endpoint)[:] == data).all()
+    print("written")
+"""
 
 
 def test_groups_and_consolidated_metadata_are_found_again(bucket):

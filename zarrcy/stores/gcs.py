@@ -75,6 +75,7 @@ class GCSStore(ObjectStore):
     """
 
     schemes = ("gs",)
+    service = "gcs"
 
     kind = "Cloud"
     persistence = "Yes"
