@@ -266,6 +266,13 @@ def test_racing_creators_have_one_winner(store):
         store.delete("k")
 
 
+def test_a_version_that_is_none_of_the_service_is_a_conflict_and_writes_nothing(store):
+    for version in ("0", "00", "etag", ""):  # 0 is what the service calls the version of an absent object
+        with pytest.raises(zarrcy.ConflictError):
+            store.set_if("k", b"1", version)
+    assert store.get("k") is None
+
+
 # Requests
 
 

@@ -16,6 +16,7 @@ import traceback
 import types
 import urllib.parse
 
+import google.auth.exceptions
 import pytest
 import servers.gcs
 from cryptography.hazmat.primitives import serialization
@@ -399,6 +400,39 @@ def test_a_callable_that_fails_is_permission_denied_and_its_error_the_cause(open
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(PermissionDeniedError, match="of the callable, got dict"):
         open_store(lambda: {"type": "service_account"}).get("k")
+
+
+class Elsewhere(Credentials):
+    """Credentials that ask the machine where they are valid."""
+
+    answer: object = "example.com"
+
+    @property
+    def universe_domain(self):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("example.com", None),
+        (google.auth.exceptions.TransportError("no answer of the metadata server"), UnavailableError),
+        (google.auth.exceptions.RefreshError("not so"), PermissionDeniedError),
+        (ValueError("certificates"), StoreError),
+    ],
+)
+def test_a_machine_that_does_not_say_where_it_is_is_an_error(answer, kind, open_store):
+    credentials = Elsewhere(f"{TOKEN}-0")
+    credentials.answer = answer
+    store = open_store(credentials)
+    if kind is None:
+        assert store.get("k") is None
+        return
+    with pytest.raises(StoreError) as caught:
+        store.get("k")
+    assert type(caught.value) is kind and caught.value.store == store.url and caught.value.__context__ is None
 
 
 # Who sees them

@@ -80,11 +80,7 @@ class GCSClient(ObjectClient):
         # Kept with what it was made of: a client is told from others by the identity of that.
         self._source = source
         self.storage_class = storage_class
-        credentials = source.credentials()
-        options: dict[str, Any] = {"api_endpoint": endpoint}
-        if credentials.universe_domain != "googleapis.com":
-            options["universe_domain"] = credentials.universe_domain
-        self._sdk = storage.Client(project=project, credentials=credentials, client_options=options)
+        self._sdk = self._connect(source, endpoint, project)
         self._session = self._sdk._http
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=max(POOL, max_concurrency))
         for scheme in ("http://",) if self._session.is_mtls else ("http://", "https://"):
@@ -100,6 +96,27 @@ class GCSClient(ObjectClient):
         self._uploads = f"{base}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         self._always = {"userProject": project} if project else {}
         self._bucket_was_seen = False
+
+    def _connect(self, source: Source, endpoint: str | None, project: str | None) -> storage.Client:
+        """The SDK's client, with a session; that may ask the machine for certificates, and where it is."""
+        failure: StoreError
+        try:
+            credentials = source.credentials()
+            options: dict[str, Any] = {"api_endpoint": endpoint}
+            if credentials.universe_domain != "googleapis.com":
+                options["universe_domain"] = credentials.universe_domain
+            client = storage.Client(project=project, credentials=credentials, client_options=options)
+            _ = client._http
+            return client
+        except StoreError:
+            raise
+        except google.auth.exceptions.GoogleAuthError as error:
+            failure = auth_error(error, source=source.words, store=self.url)
+        except (OSError, ValueError) as error:
+            what = f"expected a connection with {source.words}, got {type(error).__name__}"
+            hint = "Check the environment variables GOOGLE_* and CLOUDSDK_*: certificates, and the universe domain."
+            failure = StoreError(what, store=self.url, code="bad_option", hint=hint)
+        raise failure
 
     # ---- requests and answers
 
