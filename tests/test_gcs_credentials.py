@@ -328,6 +328,7 @@ def test_a_broken_file_is_permission_denied_and_is_named(name, by, open_store, m
         with pytest.raises(PermissionDeniedError, match=str(path)) as caught:
             call()
         assert caught.value.code == "bad_credentials" and caught.value.store == store.url and caught.value.hint
+        assert ("gcloud" in caught.value.hint) == (by == "variable")
         assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 

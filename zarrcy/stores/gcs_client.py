@@ -350,7 +350,7 @@ class GCSClient(ObjectClient):
         with self._send("GET", self._objects, {**query, **fields}) as answer:
             if answer.status_code == 404:
                 words = words_of(self._text(answer))
-                if words.message:
+                if words.message and NO_BUCKET not in words.message:
                     # The service says so, and nothing but the bucket was named.
                     words = words._replace(message=f"{words.message.rstrip('.')}: {NO_BUCKET}")
                 raise self._refusal(answer, words)

@@ -29,6 +29,7 @@ SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 _FILE = "Download the JSON key of a service account, and give its path; other kinds of files go into " + FILE_VARIABLE
+_DEFAULT_FILE = f"{FILE_VARIABLE} names the file, or gcloud keeps it there: check the path, and that the file is whole."
 _DEFAULT = f"Give credentials=, set {FILE_VARIABLE}, or run: gcloud auth application-default login"
 
 
@@ -100,7 +101,7 @@ class Source:
         if found is not None:
             return found
         if self.path is not None:
-            raise self._refusal(f"expected {self.path} to hold credentials, got something else", _FILE)
+            raise self._refusal(f"expected {self.path} to hold credentials, got something else", _DEFAULT_FILE)
         raise self._refusal("expected application default credentials, got none", _DEFAULT)
 
     def _of_file(self) -> Credentials:
@@ -124,8 +125,9 @@ class Source:
         try:
             return Path(self.path).read_bytes()
         except OSError as error:
+            hint = _DEFAULT_FILE if self.given is None else _FILE
             raise self._refusal(
-                f"expected a file of credentials at {self.path}, got: {error.strerror}", _FILE
+                f"expected a file of credentials at {self.path}, got: {error.strerror}", hint
             ) from error
 
     def _call(self) -> Credentials:
