@@ -79,7 +79,7 @@ def test_every_option_opens_the_same_storage_again():
     again = pickle.loads(pickle.dumps(store))
     assert again == store and again.options() == store.options() and again.concurrency == 7
     assert GCSStore("my-bucket").options() == {"bucket": "my-bucket"}
-    assert GCSStore("my-bucket").service in zarrcy.cost.PRICES
+    assert GCSStore("my-bucket").priced_as in zarrcy.cost.PRICES
     assert zarrcy.stores.info("gcs") == ("gcs", "Cloud", "Yes", "Unlimited", "Medium", "Google Cloud Platform")
 
 

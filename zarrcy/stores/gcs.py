@@ -75,7 +75,7 @@ class GCSStore(ObjectStore):
     """
 
     schemes = ("gs",)
-    service = "gcs"
+    priced_as = "gcs"
 
     kind = "Cloud"
     persistence = "Yes"
