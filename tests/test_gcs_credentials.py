@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import AnonymousCredentials
 from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials
-from servers.scripted import Answer, Break, Scripted, as_json
+from servers.gcs import as_json
+from servers.scripted import RESET, Answer, Scripted
 
 from zarrcy.errors import OutcomeUnknownError, PermissionDeniedError, StoreError, UnavailableError
 from zarrcy.stores import GCSStore
@@ -98,7 +99,7 @@ def bucket():
 @pytest.fixture
 def key_file(tokens, tmp_path):
     path = tmp_path / "service-account.json"
-    path.write_text(json.dumps(account(f"{tokens.endpoint}/token")))
+    path.write_text(json.dumps(account(f"{tokens.url}/token")))
     return path
 
 
@@ -108,7 +109,7 @@ def open_store(front, bucket):
     opened = []
 
     def open_store(credentials, **options):
-        options = {"endpoint": front.endpoint, "retry": NO_TRIES, **options}
+        options = {"endpoint": front.url, "retry": NO_TRIES, **options}
         store = GCSStore(bucket, credentials=credentials, **options)
         store.clock = VirtualClock()
         opened.append(store)
@@ -162,7 +163,7 @@ def test_the_file_of_a_service_account_opens_the_bucket(open_store, key_file, to
 
 
 def test_an_object_of_google_auth_opens_the_bucket(open_store, tokens):
-    info = account(f"{tokens.endpoint}/token")
+    info = account(f"{tokens.url}/token")
     for credentials in (
         Credentials(f"{TOKEN}-0"),
         service_account.Credentials.from_service_account_info(info),
@@ -176,7 +177,7 @@ def test_an_object_of_google_auth_opens_the_bucket(open_store, tokens):
 
 def test_the_default_credentials_are_looked_for_at_every_open(open_store, key_file, tokens, monkeypatch, tmp_path):
     other = tmp_path / "other.json"
-    other.write_text(json.dumps(account(f"{tokens.endpoint}/token", client_email="other@x.iam")))
+    other.write_text(json.dumps(account(f"{tokens.url}/token", client_email="other@x.iam")))
     clients = []
     # Over https:// they would be used without more ado.
     monkeypatch.setattr(GCSStore, "_source", lambda self: in_the_clear(self))
@@ -215,7 +216,7 @@ def test_a_client_is_shared_by_stores_of_equal_credentials(open_store, key_file,
     first, second = open_store(key_file), open_store(key_file, prefix="a")
     assert first.client is second.client
     # A new key in the file: another client.
-    key_file.write_text(json.dumps(account(f"{tokens.endpoint}/token", private_key_id="5678")))
+    key_file.write_text(json.dumps(account(f"{tokens.url}/token", private_key_id="5678")))
     assert open_store(key_file).client is not first.client
     assert open_store("anonymous").client is open_store(AnonymousCredentials()).client is not first.client
     a, b = Credentials("a"), Credentials("a")
@@ -347,7 +348,7 @@ def test_a_deleted_key_is_permission_denied_and_names_the_file(open_store, key_f
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(503), as_json({"error": "internal_failure"}, 500), Answer(200, b"<html>"), Break("reset"), None]
+    "answer", [Answer(503), as_json({"error": "internal_failure"}, 500), Answer(200, {}, b"<html>"), RESET, None]
 )
 def test_a_token_service_that_fails_is_unavailable_and_nothing_was_written(
     answer, open_store, key_file, tokens, monkeypatch
@@ -476,10 +477,9 @@ def test_no_key_and_no_token_is_seen_anywhere(open_store, key_file, tokens, fron
         troubles = [
             as_json({"error": {"code": 403, "message": "no"}}, 403),
             as_json({"error": {"code": 500, "message": "no"}}, 500),
-            Break("reset"),
-            Break("end"),
-            Break("reset", Answer(200, b"x" * 100, {"X-Goog-Generation": "1"}), 10),
-            Answer(200, b"<html>"),
+            RESET,
+            Answer(200, {"X-Goog-Generation": "1"}, b"x" * 100, cut=10),
+            Answer(200, {}, b"<html>"),
         ]
         for trouble in troubles:
             front.trouble = lambda request, trouble=trouble: trouble
@@ -488,7 +488,10 @@ def test_no_key_and_no_token_is_seen_anywhere(open_store, key_file, tokens, fron
         front.tokens.clear()
         seen.append(failure_of(lambda: store.get("k")))
         # What the service of tokens says is in the log of google-auth, but long words of it are not in the error.
-        for answer in (as_json({"error": "x", "error_description": f"echo {ECHO}"}, 400), Answer(200, ECHO.encode())):
+        for answer in (
+            as_json({"error": "x", "error_description": f"echo {ECHO}"}, 400),
+            Answer(200, {}, ECHO.encode()),
+        ):
             tokens.refuses = answer
             seen.append(failure_of(lambda: store.get("k")))
             assert ECHO not in seen[-1]

