@@ -194,13 +194,29 @@ def test_the_words_for_an_absent_object_do_not_count_before_the_bucket_was_seen(
             assert caught.value.code == "no_bucket"
 
 
+def test_a_bucket_that_goes_away_is_noticed(monkeypatch):
+    monkeypatch.setattr(gcs_client, "SEEN_SECONDS", 0.05)
+    gone = threading.Event()
+
+    def answers(request):
+        # To a deletion at least, the service has said so of a bucket that was not there.
+        return NO_BUCKET if gone.is_set() and path_of(request).endswith("/o") else no_such_object(request)
+
+    with Scripted(answers) as server, store_at(server.url) as store:
+        assert store.get("k") is None
+        gone.set()
+        time.sleep(0.06)
+        with pytest.raises(StoreError, match="bucket does not exist"):
+            store.get("k")
+
+
 def test_words_about_another_object_do_not_count():
     def answers(request):
         other = Answer(404, {}, b"No such object: my-bucket/other")
         return other if "/o/" in path_of(request) else NO_BUCKET
 
     with Scripted(answers) as server, store_at(server.url) as store:
-        store.client._bucket_was_seen = True
+        store.client._seen = time.monotonic()
         with pytest.raises(StoreError, match="bucket does not exist"):
             store.get("k")
 

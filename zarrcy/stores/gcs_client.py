@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import re
 import secrets
+import time
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -38,6 +40,9 @@ POOL = 256
 BLOCK = 1 << 18
 # Names in one answer: what the service gives at most.
 PAGE = 1000
+
+# How long a bucket that was there is taken to be there.
+SEEN_SECONDS = 60.0
 
 WRITER = "zarrcy-writer"
 
@@ -95,7 +100,7 @@ class GCSClient(ObjectClient):
         self._downloads = f"{base}/download/storage/v1/b/{quote(bucket, safe='')}/o"
         self._uploads = f"{base}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         self._always = {"userProject": project} if project else {}
-        self._bucket_was_seen = False
+        self._seen = -math.inf  # when the bucket was there, by the monotonic clock
 
     def _connect(self, source: Source, endpoint: str | None, project: str | None) -> storage.Client:
         """The SDK's client, with a session; that may ask the machine for certificates, and where it is."""
@@ -168,7 +173,7 @@ class GCSClient(ObjectClient):
             document = None
         if not isinstance(document, dict):
             raise self._broken("JSON")
-        self._bucket_was_seen = True
+        self._seen = time.monotonic()
         return document
 
     def _refusal(self, answer: requests.Response, words: Words) -> StoreError:
@@ -189,7 +194,8 @@ class GCSClient(ObjectClient):
         All 404s look alike to the letter of the API, and an emulator's do. The words that the service uses are taken
         for it only while the bucket is known to be there.
         """
-        if self._bucket_was_seen and words.message == f"No such object: {self.bucket}/{name}":
+        is_there = time.monotonic() - self._seen < SEEN_SECONDS
+        if is_there and words.message == f"No such object: {self.bucket}/{name}":
             return
         if name in self._list({"prefix": name, "maxResults": "1"}).names:
             raise self._broken("an object that is in the listing")
@@ -245,7 +251,7 @@ class GCSClient(ObjectClient):
         found = found._replace(value=value)
         if failure is not None:
             raise BrokenBodyError(failure.message, found=found, store=self.url, code=failure.code, hint=failure.hint)
-        self._bucket_was_seen = True
+        self._seen = time.monotonic()
         return found
 
     def _body(self, answer: requests.Response, decode: bool) -> tuple[bytes, UnavailableError | None]:
