@@ -27,6 +27,7 @@ __all__ = [
     "run_with_helpers",
     "set_threads",
     "use_threads",
+    "woken_by",
 ]
 
 Item = TypeVar("Item")
@@ -170,6 +171,7 @@ class _Stop:
 
         self.outer = outer
         self.event = threading.Event()
+        self.wakers: list[Callable[[], None]] = []
 
     def is_set(self) -> bool:
         return self.event.is_set() or (self.outer is not None and self.outer.is_set())
@@ -178,6 +180,13 @@ class _Stop:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self.is_set():
             self.event.wait(min(left, STOP_SECONDS))
+
+    def set(self, error: BaseException) -> None:
+        """Let every thread stop; for Ctrl-C those too that wait for an answer."""
+        self.event.set()
+        if not isinstance(error, (Exception, Stopped, GeneratorExit)):
+            for waker in list(self.wakers):
+                waker()
 
 
 _stop: contextvars.ContextVar[_Stop | None] = contextvars.ContextVar("zarrcy_stop", default=None)
@@ -208,6 +217,24 @@ def pause(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
     check_stopped()
 
 
+@contextmanager
+def woken_by(waker: Callable[[], None]) -> Iterator[None]:
+    """While the context is open, `waker` is called when the call has to stop for Ctrl-C: it ends what waits here."""
+    stops = []
+    stop = _stop.get()
+    while stop is not None:
+        stops.append(stop)
+        stop = stop.outer
+    for each in stops:
+        each.wakers.append(waker)
+    try:
+        check_stopped()
+        yield
+    finally:
+        for each in stops:
+            each.wakers.remove(waker)
+
+
 def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
     """Run `work` in the calling thread and, at the same time, in up to ``n_threads - 1`` helpers.
 
@@ -224,8 +251,8 @@ def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
     def guarded() -> None:
         try:
             work()
-        except BaseException:
-            stop.event.set()
+        except BaseException as error:
+            stop.set(error)
             raise
 
     executor = _get_executor()
@@ -239,17 +266,21 @@ def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
         own = error
     finally:
         _stop.reset(token)
-        errors = _errors_of(helpers)
+        errors = _errors_of(helpers, stop)
     if errors:
         raise errors[0]
     if own is not None:
         raise own
 
 
-def _errors_of(helpers: list[Future[None]]) -> list[BaseException]:
+def _errors_of(helpers: list[Future[None]], stop: _Stop) -> list[BaseException]:
     """What helpers raised, once all that have started are back; `Stopped` tells nothing."""
     started = [helper for helper in helpers if not helper.cancel()]
-    errors = [error for helper in started if (error := helper.exception()) is not None]
+    try:
+        errors = [error for helper in started if (error := helper.exception()) is not None]
+    except BaseException as error:
+        stop.set(error)  # Ctrl-C while they were waited for
+        raise
     return [error for error in errors if not isinstance(error, Stopped)]
 
 
@@ -269,12 +300,12 @@ def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threa
         while mapping.advance():
             while mapping.results:
                 yield mapping.take()
-    except BaseException:
-        mapping.stop.event.set()  # Ctrl-C, or nobody wants more
+    except BaseException as error:
+        mapping.stop.set(error)  # Ctrl-C, or nobody wants more
         raise
     finally:
         mapping.end()
-        _errors_of(helpers)
+        _errors_of(helpers, mapping.stop)
     if mapping.errors:
         raise mapping.errors[0]
 
@@ -353,7 +384,7 @@ class _Mapping(Generic[Item, Result]):
             self.n_active -= done
             if error is not None and not isinstance(error, Stopped):
                 self.errors.append(error)
-                self.stop.event.set()
+                self.stop.set(error)
             self.ended = True
             self.changed.notify_all()
         return False

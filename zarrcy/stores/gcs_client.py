@@ -23,6 +23,7 @@ import urllib3.exceptions
 from google.cloud import storage
 
 from zarrcy.errors import ConflictError, StoreError, UnavailableError
+from zarrcy.stores.connections import Connections
 from zarrcy.stores.gcs_credentials import Source
 from zarrcy.stores.gcs_errors import NO_BUCKET, SERVICE, Words, answer_error, auth_error, words_of
 from zarrcy.stores.object_client import BrokenBodyError, Checksum, Condition, Found, ObjectClient, Page, Span
@@ -88,6 +89,8 @@ class GCSClient(ObjectClient):
         self._sdk = self._connect(source, endpoint, project)
         self._session = self._sdk._http
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=max(POOL, max_concurrency))
+        self._connections = Connections()
+        self._connections.of(adapter.poolmanager)
         for scheme in ("http://",) if self._session.is_mtls else ("http://", "https://"):
             self._session.mount(scheme, adapter)
         base = self._sdk.api_endpoint.rstrip("/")
@@ -370,6 +373,9 @@ class GCSClient(ObjectClient):
         except (TypeError, LookupError) as error:
             raise self._broken("a listing") from error
         return Page(names, folders, None if not token else str(token))
+
+    def interrupt(self) -> None:
+        self._connections.break_off()
 
     def close(self) -> None:
         self._sdk.close()

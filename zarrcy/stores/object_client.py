@@ -195,5 +195,8 @@ class ObjectClient(ABC):
             Give what lies below the next ``"/"`` as one folder.
         """
 
+    def interrupt(self) -> None:  # noqa: B027 - it only makes Ctrl-C quicker
+        """End every request that is under way, with an `UnavailableError` where it is waited for."""
+
     def close(self) -> None:  # noqa: B027 - some have nothing to close
         """Close the connections."""

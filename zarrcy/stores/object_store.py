@@ -16,7 +16,7 @@ from zarrcy.stores.object_reads import Download, span_of
 from zarrcy.stores.retry import PASSING, Retrier, Retry
 from zarrcy.stores.shared_clients import Shared, acquire
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix, resolve_part, warn_unguarded
-from zarrcy.threads import map_unordered
+from zarrcy.threads import map_unordered, woken_by
 
 __all__ = ["MAX_CONCURRENCY", "ObjectStore"]
 
@@ -114,7 +114,8 @@ class ObjectStore(Store):
     def _call(self, key: str | None, work: Callable[[], T]) -> T:
         """What `work` returns, tried again as `retry` says. Its errors get the key."""
         try:
-            return self.retrier.call(work)
+            with woken_by(self.client.interrupt):
+                return self.retrier.call(work)
         except StoreError as error:
             self._place(error, key)
             raise
@@ -145,7 +146,8 @@ class ObjectStore(Store):
         name = self._name(key)
         span, cut = span_of(part)
         try:
-            found = Download(self.client, self.retrier, name, span, version).run()
+            with woken_by(self.client.interrupt):
+                found = Download(self.client, self.retrier, name, span, version).run()
         except ZarrcyError as error:
             self._place(error, key)
             raise
@@ -291,7 +293,8 @@ class ObjectStore(Store):
         while True:
             self.retrier.pace.wait()
             try:
-                made = self.client.put(name, value, condition, writer)
+                with woken_by(self.client.interrupt):
+                    made = self.client.put(name, value, condition, writer)
             except PASSING as error:
                 if isinstance(error, UnavailableError) and error.code not in NOT_SENT:
                     lost = error
