@@ -18,6 +18,7 @@ import sanitized
 import servers.erlang
 import servers.gcs
 import servers.mongodb
+import servers.s3
 
 from zarrcy.errors import ZarrcyError
 from zarrcy.stores import Store
@@ -80,6 +81,13 @@ def mongo_gridfs(path: Path) -> Store:
     return GridFSStore(servers.mongodb.server().url(), bucket="arrays", array_id=path.as_posix().strip("/"))
 
 
+def s3(path: Path) -> Store:
+    server = servers.s3.server()
+    return servers.s3.WeedStore(
+        "arrays", prefix=f"{path.as_posix().strip('/')}/{next(_numbers)}", endpoint_url=server.endpoint
+    )
+
+
 _mounts: list[Path] = []
 
 
@@ -115,16 +123,17 @@ MAKERS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda path: MemoryStore(),
     "mnesia": mnesia,
     "mongo_gridfs": mongo_gridfs,
+    "s3": s3,
     "shared_memory": shared_memory,
     "sqlite": sqlite,
     "zip": lambda path: ZipStore(path / "a.zip", mode="a"),
 }
 
 # Those whose every call is a round trip: the tests take smaller counts.
-ON_SERVERS = frozenset({"gcs", "mnesia", "mongo_gridfs"})
+ON_SERVERS = frozenset({"gcs", "mnesia", "mongo_gridfs", "s3"})
 
 # Of those, whose every write of one value waits for the one before: fewer still.
-CLOUDS = frozenset({"gcs"})
+CLOUDS = frozenset({"gcs", "s3"})
 
 # Servers do not run below a sanitizer; nothing compiled knows of them.
 if sanitized.KIND:
@@ -134,7 +143,7 @@ if sanitized.KIND:
 DATABASES = ON_SERVERS | {"sqlite"}
 
 # What the makers have given to stores and must show nowhere: passwords, cookies.
-SECRETS = {servers.mongodb.PASSWORD}
+SECRETS = {servers.mongodb.PASSWORD, servers.s3.SECRET}
 
 
 def flaky(store: Store) -> Store:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.partitioned import PartitionedStore
     from zarrcy.stores.readonly import ReadOnlyStore
     from zarrcy.stores.retrying import RetryingStore
+    from zarrcy.stores.s3 import S3Store
     from zarrcy.stores.shared_memory import SharedMemoryStore
     from zarrcy.stores.sqlite import SQLiteStore
     from zarrcy.stores.zip import ZipStore
@@ -38,6 +39,7 @@ __all__ = [
     "PartitionedStore",
     "ReadOnlyStore",
     "RetryingStore",
+    "S3Store",
     "SQLiteStore",
     "SharedMemoryStore",
     "Store",
@@ -65,6 +67,7 @@ _MODULES = {
     "PartitionedStore": "partitioned",
     "ReadOnlyStore": "readonly",
     "RetryingStore": "retrying",
+    "S3Store": "s3",
     "SQLiteStore": "sqlite",
     "SharedMemoryStore": "shared_memory",
     "ZipStore": "zip",

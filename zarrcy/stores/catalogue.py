@@ -26,6 +26,7 @@ registry = Registry(
         "mnesia": "zarrcy.stores.mnesia:MnesiaStore",
         "mock": "zarrcy.stores.mock:MockStore",
         "mongo_gridfs": "zarrcy.stores.gridfs:GridFSStore",
+        "s3": "zarrcy.stores.s3:S3Store",
         "shared_memory": "zarrcy.stores.shared_memory:SharedMemoryStore",
         "sqlite": "zarrcy.stores.sqlite:SQLiteStore",
         "zip": "zarrcy.stores.zip:ZipStore",
@@ -46,7 +47,7 @@ SCHEMES = {
 ALIASES = {"ets": "shared_memory"}
 
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
-EXTRAS: dict[str, str] = {"gcs": "gcs", "mongo_gridfs": "mongo"}
+EXTRAS: dict[str, str] = {"gcs": "gcs", "mongo_gridfs": "mongo", "s3": "s3"}
 
 # Compiled at first use, not at import; `re` keeps it.
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"

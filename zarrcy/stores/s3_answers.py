@@ -1,0 +1,250 @@
+"""What S3 answers: its XML, its errors, and what they mean for a store."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+from zarrcy.errors import (
+    ConflictError,
+    PermissionDeniedError,
+    StoreError,
+    ThrottledError,
+    UnavailableError,
+)
+from zarrcy.stores.object_client import Checksum, Page
+from zarrcy.stores.service_errors import Meaning, retry_after, status_error
+
+__all__ = ["Refusal", "checksum_in", "deletion_refusals", "page_in", "range_in", "refusal_in"]
+
+ACCESS_HINT = (
+    "Check that the policy allows s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket; that the bucket is "
+    "the right one (aws s3 ls s3://BUCKET); and region=. Without s3:ListBucket this is what S3 says of an absent key."
+)
+_REGION_HINT = "Give the region of the bucket as region=, or in AWS_REGION."
+_AGAIN = "Nothing is wrong with the request: try again later, or with a longer deadline."
+
+_DENIED, _THROTTLED, _FAILED = PermissionDeniedError, ThrottledError, UnavailableError
+# By the code in the body, where it says more than the status.
+_MEANINGS = {
+    "NoSuchBucket": Meaning(StoreError, "no_bucket", "Create the bucket, or correct its name or the endpoint."),
+    "NoSuchKey": Meaning(StoreError, "no_key"),
+    "AccessDenied": Meaning(_DENIED, "access_denied", ACCESS_HINT),
+    "AllAccessDisabled": Meaning(_DENIED, "access_denied", ACCESS_HINT),
+    "InvalidAccessKeyId": Meaning(_DENIED, "unknown_access_key", "Check AWS_ACCESS_KEY_ID, or the profile."),
+    "SignatureDoesNotMatch": Meaning(_DENIED, "wrong_secret", "Check AWS_SECRET_ACCESS_KEY, or the profile."),
+    "ExpiredToken": Meaning(_DENIED, "expired_token", "Log in again, or give credentials= a callable."),
+    "TokenRefreshRequired": Meaning(_DENIED, "expired_token", "Log in again, or give credentials= a callable."),
+    "InvalidToken": Meaning(_DENIED, "invalid_token", "Check AWS_SESSION_TOKEN: it belongs to one access key."),
+    "RequestTimeTooSkewed": Meaning(_DENIED, "clock", "Set the clock of this machine: it is off by minutes."),
+    "AuthorizationHeaderMalformed": Meaning(StoreError, "wrong_region", _REGION_HINT),
+    "IllegalLocationConstraintException": Meaning(StoreError, "wrong_region", _REGION_HINT),
+    "PermanentRedirect": Meaning(StoreError, "wrong_region", _REGION_HINT),
+    "TemporaryRedirect": Meaning(StoreError, "wrong_region", _REGION_HINT),
+    "InvalidObjectState": Meaning(StoreError, "archived", "Restore the object from its archive first."),
+    "InvalidStorageClass": Meaning(StoreError, "bad_option", "Check storage_class=."),
+    "InvalidBucketName": Meaning(StoreError, "bad_bucket", "Check the name of the bucket."),
+    "KeyTooLongError": Meaning(StoreError, "key_too_long", "S3 takes 1024 bytes, prefix included."),
+    "SlowDown": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "SlowDownRead": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "SlowDownWrite": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "RequestLimitExceeded": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "Throttling": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "TooManyRequests": Meaning(_THROTTLED, "throttled", _AGAIN),
+    "RequestTimeout": Meaning(_FAILED, "timeout", _AGAIN),
+    "InternalError": Meaning(_FAILED, "unavailable", _AGAIN),
+    "OperationAborted": Meaning(_FAILED, "unavailable", _AGAIN),
+    "IncompleteBody": Meaning(_FAILED, "broken_request", "Bytes were lost on the way."),
+    "BadDigest": Meaning(_FAILED, "broken_request", "Bytes changed on the way: use TLS."),
+    "XAmzContentSHA256Mismatch": Meaning(_FAILED, "broken_request", "Bytes changed on the way: use TLS."),
+    "XAmzContentChecksumMismatch": Meaning(_FAILED, "broken_request", "Bytes changed on the way: use TLS."),
+    "PreconditionFailed": Meaning(ConflictError, "conflict"),
+    "ConditionalRequestConflict": Meaning(ConflictError, "conflict"),
+}
+# Where a body is missing, as in the answer to a bucket of another region.
+_BY_STATUS = {
+    301: _MEANINGS["PermanentRedirect"],
+    307: _MEANINGS["TemporaryRedirect"],
+    403: Meaning(_DENIED, "access_denied", ACCESS_HINT),
+}
+
+
+class Refusal(NamedTuple):
+    """An answer that is none of success.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status.
+    code, message : str
+        What S3 says; both empty when the answer is not of S3.
+    region : str
+        Where the bucket is, if the answer says so.
+    request : str
+        What AWS finds the request by.
+    wait : float or None
+        The seconds to wait.
+    """
+
+    status: int
+    code: str
+    message: str
+    region: str
+    request: str
+    wait: float | None
+
+    @property
+    def is_absence(self) -> bool:
+        """There is no such object, and the bucket is there."""
+        return self.status == 404 and self.code == "NoSuchKey"
+
+    def error(self, store: str) -> StoreError:
+        """As an error of a store."""
+        meaning = _MEANINGS.get(self.code, _BY_STATUS.get(self.status) if not self.code else None)
+        if meaning is not None and meaning.code == "wrong_region" and self.region:
+            meaning = meaning._replace(hint=f"The bucket is in {self.region}: give region={self.region!r}.")
+        text = f"{self.code}: {self.message}" if self.code else ""
+        if self.code and self.request:
+            text += f" (request {self.request})"
+        return status_error("S3", self.status, text, store=store, meaning=meaning, wait=self.wait)
+
+
+def refusal_in(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+    """The refusal of an answer."""
+    code = message = region = ""
+    root = _root(body)
+    if root is not None and _tag(root) == "Error":
+        fields = _fields(root)
+        code, message, region = (fields.get(name, "") for name in ("Code", "Message", "Region"))
+    return Refusal(
+        status,
+        code,
+        message,
+        headers.get("x-amz-bucket-region") or region,
+        headers.get("x-amz-request-id") or "",
+        retry_after(headers.get("Retry-After")),
+    )
+
+
+def page_in(body: bytes) -> Page | None:
+    """The listing of an answer; ``None`` when it is none.
+
+    Examples
+    --------
+    >>> from zarrcy.stores.s3_answers import page_in
+    >>> page_in(b"<ListBucketResult><Contents><Key>a/b</Key></Contents></ListBucketResult>")
+    Page(names=['a/b'], folders=[], token=None)
+    """
+    root = _root(body)
+    if root is None or _tag(root) != "ListBucketResult":
+        return None
+    names: list[str] = []
+    folders: list[str] = []
+    fields: dict[str, str] = {}
+    for child in root:
+        tag = _tag(child)
+        if tag == "Contents":
+            # It is the first, in what services write.
+            key = child[0] if len(child) and _tag(child[0]) == "Key" else _child(child, "Key")
+            names.append((key.text if key is not None else None) or "")
+        elif tag == "CommonPrefixes":
+            prefix = _child(child, "Prefix")
+            folders.append((prefix.text if prefix is not None else None) or "")
+        else:
+            fields[tag] = child.text or ""
+    if fields.get("EncodingType") == "url":
+        names = [unquote_plus(name) for name in names]
+        folders = [unquote_plus(name) for name in folders]
+    truncated = fields.get("IsTruncated", "").strip() == "true"
+    if truncated and not fields.get("NextContinuationToken"):
+        return None
+    return Page(names, folders, fields["NextContinuationToken"] if truncated else None)
+
+
+def deletion_refusals(body: bytes) -> list[Refusal] | None:
+    """What could not be deleted of several; ``None`` when the answer is none to a deletion."""
+    root = _root(body)
+    if root is None:
+        return None
+    if _tag(root) == "Error":
+        return [refusal_in(500, {}, body)]
+    if _tag(root) != "DeleteResult":
+        return None
+    failed = [_fields(child) for child in root if _tag(child) == "Error"]
+    return [
+        Refusal(
+            403 if each.get("Code") == "AccessDenied" else 500,
+            each.get("Code", ""),
+            each.get("Message", ""),
+            "",
+            "",
+            None,
+        )
+        for each in failed
+        if each.get("Code") != "NoSuchKey"
+    ]
+
+
+_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
+
+
+def range_in(header: str | None) -> tuple[int, int, int] | None:
+    """The begin, the end and the length of the whole that a header ``Content-Range`` names.
+
+    Examples
+    --------
+    >>> from zarrcy.stores.s3_answers import range_in
+    >>> range_in("bytes 2-5/9"), range_in("bytes */9")
+    ((2, 6, 9), (9, 9, 9))
+    """
+    match = _RANGE.fullmatch(header or "")
+    if match is None:
+        return None
+    n = int(match[3])
+    return (n, n, n) if match[1] is None else (int(match[1]), int(match[2]) + 1, n)
+
+
+def checksum_in(headers: Mapping[str, str]) -> Checksum | None:
+    """The checksum of the whole object, if the answer has one that is known here."""
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    for algorithm in ("crc32c", "crc32"):
+        text = headers.get(f"x-amz-checksum-{algorithm}")
+        if text is None:
+            continue
+        try:
+            value = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            continue  # of the parts of an upload: it ends in their number
+        if len(value) == 4:
+            return Checksum(algorithm, value)
+    return None
+
+
+def _root(body: bytes) -> ElementTree.Element | None:
+    try:
+        return ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        return None
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _children(element: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    for child in element:
+        yield _tag(child), child.text or ""
+
+
+def _fields(element: ElementTree.Element) -> dict[str, str]:
+    return dict(_children(element))
+
+
+def _child(element: ElementTree.Element, name: str) -> ElementTree.Element | None:
+    return next((child for child in element if _tag(child) == name), None)
