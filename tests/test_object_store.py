@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import random
+import ssl
 import threading
 
 import pytest
@@ -22,7 +23,9 @@ from zarrcy.errors import (
 from zarrcy.stores.clock import VirtualClock
 from zarrcy.stores.object_client import BrokenBodyError
 from zarrcy.stores.object_reads import span_of
+from zarrcy.stores.object_store import NOT_SENT
 from zarrcy.stores.retry import Retry
+from zarrcy.stores.service_errors import connection_error
 from zarrcy.testing import check_store
 
 _numbers = itertools.count()
@@ -172,6 +175,13 @@ def test_a_write_that_never_left_did_not_happen(store):
     with pytest.raises(UnavailableError) as caught:
         store.set("k", b"1")
     assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+def test_what_breaks_within_tls_may_have_been_sent():
+    # As an end of file, or a record that was changed on the way: the answer to a write may be lost.
+    for error in (ssl.SSLEOFError(8, "EOF occurred"), ssl.SSLError(1, "bad record mac")):
+        assert connection_error("It", error, store="it://").code not in NOT_SENT
+    assert connection_error("It", ssl.SSLCertVerificationError("expired"), store="it://").code in NOT_SENT
 
 
 def probed(store):

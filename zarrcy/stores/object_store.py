@@ -30,7 +30,7 @@ COALESCE_GAP = 1 << 18
 BYTE_BUDGET = 128 << 20
 
 # The request never reached the service.
-NOT_SENT = frozenset({"unreachable", "name_lookup", "tls"})
+NOT_SENT = frozenset({"unreachable", "name_lookup", "certificate"})
 
 _numbers = itertools.count()
 

@@ -51,6 +51,13 @@ _BY_STATUS = {
 _SLOW = "it did not answer in time"
 _SILENCES: list[tuple[type[BaseException], str, str, str]] = [
     (socket.gaierror, "name_lookup", "its name cannot be looked up", "Check the endpoint, and the network."),
+    (
+        ssl.SSLCertVerificationError,
+        "certificate",
+        "its certificate is not trusted",
+        "Check the endpoint and the clock; name the file of a private authority as the package of the service asks.",
+    ),
+    (ssl.SSLEOFError, "connection_lost", "the connection was lost within TLS", _LATER),
     (ssl.SSLError, "tls", "TLS failed", "Check the certificate, the clock, and https:// in the endpoint."),
     (ConnectionRefusedError, "unreachable", "the connection was refused", "Is it running, at this endpoint?"),
     (TimeoutError, "timeout", _SLOW, _LATER),
