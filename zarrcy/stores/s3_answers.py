@@ -26,6 +26,7 @@ ACCESS_HINT = (
     "Check that the policy allows s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket; that the bucket is "
     "the right one (aws s3 ls s3://BUCKET); and region=. Without s3:ListBucket this is what S3 says of an absent key."
 )
+_REDIRECT = "The answer is not of S3, or of another address: check the endpoint, and what stands on the way to it."
 _REGION_HINT = "Give the region of the bucket as region=, or in AWS_REGION."
 _AGAIN = "Nothing is wrong with the request: try again later, or with a longer deadline."
 
@@ -70,6 +71,9 @@ _MEANINGS = {
 _BY_STATUS = {
     301: _MEANINGS["PermanentRedirect"],
     307: _MEANINGS["TemporaryRedirect"],
+    302: Meaning(StoreError, "redirect", _REDIRECT),
+    303: Meaning(StoreError, "redirect", _REDIRECT),
+    308: Meaning(StoreError, "redirect", _REDIRECT),
     403: Meaning(_DENIED, "access_denied", ACCESS_HINT),
 }
 
@@ -89,6 +93,8 @@ class Refusal(NamedTuple):
         What AWS finds the request by.
     wait : float or None
         The seconds to wait.
+    nbytes : int or None
+        The length of the object, of which the range that was asked for is no part.
     """
 
     status: int
@@ -96,7 +102,8 @@ class Refusal(NamedTuple):
     message: str
     region: str
     request: str
-    wait: float | None
+    wait: float | None = None
+    nbytes: int | None = None
 
     @property
     def is_absence(self) -> bool:
@@ -116,18 +123,18 @@ class Refusal(NamedTuple):
 
 def refusal_in(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     """The refusal of an answer."""
-    code = message = region = ""
     root = _root(body)
-    if root is not None and _tag(root) == "Error":
-        fields = _fields(root)
-        code, message, region = (fields.get(name, "") for name in ("Code", "Message", "Region"))
+    fields = _fields(root) if root is not None and _tag(root) == "Error" else {}
+    named = range_in(headers.get("Content-Range"))
+    length = fields.get("ActualObjectSize", "")
     return Refusal(
         status,
-        code,
-        message,
-        headers.get("x-amz-bucket-region") or region,
+        fields.get("Code", ""),
+        fields.get("Message", ""),
+        headers.get("x-amz-bucket-region") or fields.get("Region", ""),
         headers.get("x-amz-request-id") or "",
         retry_after(headers.get("Retry-After")),
+        int(length) if length.isdecimal() else named and named[2],
     )
 
 
@@ -183,7 +190,6 @@ def deletion_refusals(body: bytes) -> list[Refusal] | None:
             each.get("Message", ""),
             "",
             "",
-            None,
         )
         for each in failed
         if each.get("Code") != "NoSuchKey"

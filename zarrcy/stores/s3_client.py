@@ -37,6 +37,7 @@ PIECE_NBYTES = 4 << 20
 ANSWER_NBYTES = 16 << 20
 LISTED = 1000
 
+FIRST_BYTE = Span(0, 1)
 WRITER = "x-amz-meta-zarrcy-writer"
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
@@ -90,13 +91,28 @@ class S3Client(ObjectClient):
             if version is None:
                 return None
             raise ConflictError("expected the version that was read before, got none", store=self.place.base)
-        if refusal.status == 416 and span is not None:
-            return self._behind_the_end(name, span, version, answer)
+        if refusal.code == "InvalidRange" and span is not None and span != FIRST_BYTE:
+            return self._behind_the_end(name, span, version, refusal)
+        if refusal.code == "InvalidRange" and span is not None:
+            # It is empty, and the refusal does not say its version.
+            return self.get(name, None, version)
         raise refusal.error(self.place.base)
+
+    def _behind_the_end(self, name: str, span: Span, version: str | None, refusal: Refusal) -> Found | None:
+        """What an object is of which no byte was asked for."""
+        found = self.get(name, None if refusal.nbytes == 0 else FIRST_BYTE, version)
+        if found is None:
+            return None
+        begin, end = span.within(found.nbytes)
+        if begin < end:
+            raise UnavailableError(
+                "the object was replaced while it was read", store=self.place.base, code="broken_answer"
+            )
+        return found._replace(value=b"", checksum=None)
 
     def head(self, name: str) -> Found | None:
         # Not HEAD: its answers have no body, which would say whether the key or the bucket is absent.
-        found = self.get(name, Span(0, 1), None)
+        found = self.get(name, FIRST_BYTE, None)
         return None if found is None else found._replace(value=b"", checksum=None)
 
     def put(self, name: str, value: Buffer, condition: Condition | None, writer: str) -> str:
@@ -262,21 +278,6 @@ class S3Client(ObjectClient):
             code="cut_body" if failure is None else failure.code,
             hint="Nothing is wrong with the request: try again later, or with a longer deadline.",
         )
-
-    def _behind_the_end(
-        self, name: str, span: Span, version: str | None, answer: urllib3.BaseHTTPResponse
-    ) -> Found | None:
-        """What an object is of which no byte was asked for: the refusal does not say its version."""
-        named = range_in(answer.headers.get("Content-Range"))
-        found = self.get(name, Span(0, 1) if named is not None and named[2] else None, version)
-        if found is None:
-            return None
-        begin, end = span.within(found.nbytes)
-        if begin < end:
-            raise UnavailableError(
-                "the object was replaced while it was read", store=self.place.base, code="broken_answer"
-            )
-        return found._replace(value=b"", checksum=None)
 
     def _etag(self, answer: urllib3.BaseHTTPResponse) -> str:
         etag = answer.headers.get("ETag")
