@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 import os
 import sysconfig
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from servers.process import Process, directory, free_port, need
+from servers.scripted import Answer, Request
 from zarrcy.stores.s3 import S3Store
 
 __all__ = ["READER", "READER_SECRET", "REGION", "SECRET", "WRITER", "Weed", "WeedStore", "server"]
@@ -74,6 +76,18 @@ class Weed:
                 config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
             )
         )
+
+    def answer(self, request: Request) -> Answer:
+        """What the server answers to a request that came in elsewhere."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        try:
+            connection.request(request.method, request.path, request.body, dict(request.headers.items()))
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        hop = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+        return Answer(answer.status, {k: v for k, v in answer.getheaders() if k.lower() not in hop}, body)
 
 
 class _Closing:

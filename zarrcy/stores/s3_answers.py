@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from zarrcy.errors import (
     ConflictError,
@@ -141,36 +143,32 @@ def refusal_in(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
 def page_in(body: bytes) -> Page | None:
     """The listing of an answer; ``None`` when it is none.
 
+    A tree of its elements would take most of the time of a listing: that it is well formed is all that is asked of the
+    parser, and the texts are looked for.
+
     Examples
     --------
     >>> from zarrcy.stores.s3_answers import page_in
     >>> page_in(b"<ListBucketResult><Contents><Key>a/b</Key></Contents></ListBucketResult>")
     Page(names=['a/b'], folders=[], token=None)
     """
-    root = _root(body)
-    if root is None or _tag(root) != "ListBucketResult":
+    if not _LISTING.match(body) or b"<!" in body:
+        return None  # none that S3 writes has comments, CDATA or declarations, in which a text would be another
+    try:
+        expat.ParserCreate().Parse(body, True)
+    except expat.ExpatError:
         return None
-    names: list[str] = []
-    folders: list[str] = []
-    fields: dict[str, str] = {}
-    for child in root:
-        tag = _tag(child)
-        if tag == "Contents":
-            # It is the first, in what services write.
-            key = child[0] if len(child) and _tag(child[0]) == "Key" else _child(child, "Key")
-            names.append((key.text if key is not None else None) or "")
-        elif tag == "CommonPrefixes":
-            prefix = _child(child, "Prefix")
-            folders.append((prefix.text if prefix is not None else None) or "")
-        else:
-            fields[tag] = child.text or ""
+    text = body.decode("utf-8")
+    names, folders = _KEY.findall(text), _FOLDER.findall(text)
+    if "&" in text:
+        names, folders = list(map(unescape, names)), list(map(unescape, folders))
+    fields = {name: unescape(value) for name, value in _FIELD.findall(text)}
     if fields.get("EncodingType") == "url":
-        names = [unquote_plus(name) for name in names]
-        folders = [unquote_plus(name) for name in folders]
-    truncated = fields.get("IsTruncated", "").strip() == "true"
-    if truncated and not fields.get("NextContinuationToken"):
-        return None
-    return Page(names, folders, fields["NextContinuationToken"] if truncated else None)
+        names, folders = list(map(unquote_plus, names)), list(map(unquote_plus, folders))
+    if fields.get("IsTruncated") != "true":
+        return Page(names, folders, None)
+    token = fields.get("NextContinuationToken")
+    return Page(names, folders, token) if token else None
 
 
 def deletion_refusals(body: bytes) -> list[Refusal] | None:
@@ -196,6 +194,10 @@ def deletion_refusals(body: bytes) -> list[Refusal] | None:
     ]
 
 
+_LISTING = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*<ListBucketResult[\s>]")
+_KEY = re.compile("<Key>([^<]*)</Key>")
+_FOLDER = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]*)</Prefix>")
+_FIELD = re.compile("<(EncodingType|IsTruncated|NextContinuationToken)>([^<]*)</")
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 
@@ -243,14 +245,5 @@ def _tag(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _children(element: ElementTree.Element) -> Iterator[tuple[str, str]]:
-    for child in element:
-        yield _tag(child), child.text or ""
-
-
 def _fields(element: ElementTree.Element) -> dict[str, str]:
-    return dict(_children(element))
-
-
-def _child(element: ElementTree.Element, name: str) -> ElementTree.Element | None:
-    return next((child for child in element if _tag(child) == name), None)
+    return {_tag(child): child.text or "" for child in element}

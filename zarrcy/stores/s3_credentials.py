@@ -285,7 +285,7 @@ def _translated(*, asks: bool = True) -> Iterator[None]:
         if isinstance(error, StoreError):
             raise
         failure = _meaning(type(error).__name__, asks)
-    raise failure
+    raise failure from None
 
 
 # By the names of the SDK's exceptions.

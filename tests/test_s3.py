@@ -1,0 +1,613 @@
+"""`S3Store` on a server that checks signatures: layout, options, URLs, who may ask, which requests are made, what they
+cost.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import pickle
+import re
+import threading
+import time
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import servers.s3
+import zarr
+from servers.s3 import READER, READER_SECRET, SECRET, WRITER
+from servers.scripted import Answer, Request, Scripted
+
+import zarrcy
+from zarrcy.errors import PermissionDeniedError, StoreError
+from zarrcy.stores import copy_store, s3_client, s3_credentials
+from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.retry import Retry
+from zarrcy.stores.s3 import S3Store
+from zarrcy.stores.s3_credentials import Rotating
+
+numbers = itertools.count()
+PAGE = Path(__file__).parent.parent / "docs" / "stores" / "s3.md"
+
+
+@pytest.fixture
+def store():
+    with S3Store("arrays", prefix=f"test{next(numbers)}", endpoint_url=servers.s3.server().endpoint) as store:
+        yield store
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path):
+    """No credentials anywhere, and shared files that the test writes."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    return monkeypatch
+
+
+def names_in(prefix: str) -> set[str]:
+    with servers.s3.server().client() as client:
+        found = client.list_objects_v2(Bucket="arrays", Prefix=prefix).get("Contents", [])
+    return {each["Key"].removeprefix(prefix) for each in found}
+
+
+def copy_of(store: S3Store, **options: object) -> S3Store:
+    return S3Store(**{**store.options(), "retry": Retry(deadline=0), **options})
+
+
+# ---- layout
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "names"),
+    [(2, {".zarray", "0.0", "0.1", "1.0", "1.1"}), (3, {"zarr.json", "c/0/0", "c/0/1", "c/1/0", "c/1/1"})],
+)
+def test_the_keys_are_those_of_the_guide_and_other_programs_read_them(zarr_format, names, tmp_path):
+    place = {"bucket": "arrays", "prefix": f"experiments/array{zarr_format}"}
+    array = zarrcy.create(
+        shape=(4, 4),
+        chunks=(2, 2),
+        dtype="float64",
+        zarr_format=zarr_format,
+        storage="s3",
+        endpoint_url=servers.s3.server().endpoint,
+        **place,
+    )
+    array[...] = np.arange(16.0).reshape(4, 4)
+    assert names_in(f"experiments/array{zarr_format}/") - {".zattrs"} == names
+    copy_store(array.store, FilesystemStore(tmp_path / "copy"))
+    there = zarr.open_array(tmp_path / "copy", mode="r+")
+    assert (there[...] == np.arange(16.0).reshape(4, 4)).all()
+    there[0, 0] = 100
+    copy_store(FilesystemStore(tmp_path / "copy"), array.store)
+    assert zarrcy.open(array.store.url)[0, 0] == 100
+
+
+def test_names_with_every_printable_character_come_back(store):
+    keys = {f"c/{chr(i)}" for i in range(33, 127) if chr(i) not in "\\/."} | {
+        "a b",
+        "a+b",
+        "a%20b",
+        "é",
+        "世/界",
+        "a=b&c",
+    }
+    for key in keys:
+        store.set(key, key.encode())
+    assert set(store.list_prefix()) == keys
+    assert dict(store.get_many((key, None) for key in keys)) == {i: key.encode() for i, key in enumerate(keys)}
+    assert set(store.list_dir("c/")) == {key[2:] for key in keys if key.startswith("c/")}
+    store.delete_prefix("")
+    assert list(store.list_prefix()) == []
+
+
+def test_a_long_listing_and_its_deletion_go_by_pages(store):
+    keys = [f"c/{i % 3}/{i}" for i in range(1100)]
+    store.set_many((key, b"1") for key in keys)
+    assert sorted(store.list_prefix()) == sorted(keys)
+    assert sorted(store.list_prefix("c/1/")) == sorted(key for key in keys if key.startswith("c/1/"))
+    store.delete_prefix("c/")
+    assert list(store.list_prefix()) == []
+
+
+def test_the_storage_class_is_sent(store):
+    with copy_of(store, storage_class="STANDARD_IA") as cold, servers.s3.server().client() as client:
+        cold.set("k", b"1")
+        assert client.get_object(Bucket="arrays", Key=f"{store.prefix}/k")["StorageClass"] == "STANDARD_IA"
+
+
+def test_a_plain_client_and_the_store_read_each_other_with_checksums(store):
+    with servers.s3.server().client() as client:
+        store.set("k", b"ours")
+        answer = client.get_object(Bucket="arrays", Key=f"{store.prefix}/k", ChecksumMode="ENABLED")
+        assert answer["Body"].read() == b"ours" and answer["ChecksumCRC32C"]
+        client.put_object(Bucket="arrays", Key=f"{store.prefix}/k", Body=b"theirs")  # with a CRC-32
+    found = store.client.get(f"{store.prefix}/k", None, None)
+    assert found.value == b"theirs" and found.checksum.algorithm == "crc32"
+
+
+def test_a_folder_that_holds_nothing_is_all_that_this_server_lists_beyond_the_keys(store):
+    store.set("a/b", b"1")
+    store.set("d", b"2")
+    assert sorted(store.list_dir()) == ["a/", "d"] and list(store.list_dir("a/")) == ["b"]
+
+
+# ---- options and URLs
+
+
+def test_a_url_holds_every_option_that_is_text_and_opens_the_same_storage():
+    options = {
+        "bucket": "my-zarr-data",
+        "prefix": "experiments/array 1/50% é",
+        "region": "us-west-2",
+        "endpoint_url": "http://localhost:9000",
+        "profile": "lab",
+        "storage_class": "STANDARD_IA",
+        "anonymous": True,
+    }
+    store = S3Store(**options)
+    assert zarrcy.stores.open(store.url) == store == pickle.loads(pickle.dumps(store))
+    assert store.options() == options
+    assert S3Store("b").url == "s3://b" and S3Store("b", prefix="/x/").url == "s3://b/x"
+    assert zarrcy.stores.open("s3://b/x", region="eu-west-1").region == "eu-west-1"
+    arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/lab"
+    assert S3Store(arn).bucket == arn
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda: S3Store(""), "no_bucket"),
+        (lambda: S3Store("b/c"), "no_bucket"),
+        (lambda: S3Store("b--usw2-az1--x-s3"), "directory_bucket"),
+        (lambda: S3Store("b", endpoint_url="localhost:9000"), "bad_endpoint"),
+        (lambda: S3Store("b", endpoint_url="http://key:canary@localhost"), "bad_endpoint"),
+        (lambda: S3Store.from_url("s3://key:canary@b/x"), "bad_url"),
+        (lambda: S3Store.from_url("s3://b/x?secret_key=canary"), "bad_url"),
+        (lambda: S3Store("b", profile="nobody").get("k"), "no_profile"),
+        (lambda: S3Store("a bucket", anonymous=True).get("k"), "bad_bucket"),
+        (lambda: S3Store("b", region="no region", anonymous=True).get("k"), "bad_region"),
+    ],
+)
+def test_wrong_options_are_errors_that_show_no_secret(call, code, surroundings):
+    with pytest.raises(StoreError) as caught:
+        call()
+    assert caught.value.code == code and caught.value.hint
+    assert "canary" not in f"{caught.value!r} {caught.value} {caught.value.__notes__}"
+
+
+def test_credentials_are_no_options():
+    for given in (("key", "canary"), {"access_key": "canary"}, "canary"):
+        with pytest.raises(TypeError, match="callable") as caught:
+            S3Store("b", credentials=given)
+        assert "canary" not in str(caught.value)
+    with pytest.raises(TypeError, match="anonymous"):
+        S3Store("b", anonymous=True, credentials=given_by_a_callable)
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "base", "region"),
+    [
+        ({}, {}, "https://my-zarr.s3.amazonaws.com/", "us-east-1"),
+        ({"AWS_REGION": "us-west-2"}, {}, "https://my-zarr.s3.us-west-2.amazonaws.com/", "us-west-2"),
+        ({"AWS_DEFAULT_REGION": "cn-north-1"}, {}, "https://my-zarr.s3.cn-north-1.amazonaws.com.cn/", "cn-north-1"),
+        (
+            {"AWS_REGION": "us-west-2"},
+            {"region": "eu-west-3"},
+            "https://my-zarr.s3.eu-west-3.amazonaws.com/",
+            "eu-west-3",
+        ),
+        ({}, {"profile": "lab"}, "https://my-zarr.s3.sa-east-1.amazonaws.com/", "sa-east-1"),
+        ({"AWS_ENDPOINT_URL": "http://localhost:4566"}, {}, "http://localhost:4566/my-zarr/", "us-east-1"),
+        ({"AWS_ENDPOINT_URL_S3": "http://localhost:4566"}, {}, "http://localhost:4566/my-zarr/", "us-east-1"),
+        (
+            {"AWS_ENDPOINT_URL": "http://localhost:4566"},
+            {"endpoint_url": "https://minio.example:9000/base"},
+            "https://minio.example:9000/base/my-zarr/",
+            "us-east-1",
+        ),
+        (
+            {"AWS_USE_FIPS_ENDPOINT": "true"},
+            {"region": "us-east-2"},
+            "https://my-zarr.s3-fips.us-east-2.amazonaws.com/",
+            "us-east-2",
+        ),
+    ],
+)
+def test_regions_and_endpoints_follow_the_rules_of_the_sdk(environment, options, base, region, surroundings, tmp_path):
+    (tmp_path / "config").write_text("[profile lab]\nregion = sa-east-1\n")
+    for name, value in environment.items():
+        surroundings.setenv(name, value)
+    place = S3Store("my-zarr", anonymous=True, **options).client.place
+    assert (place.base, place.region, place.service) == (base, region, "s3")
+
+
+# ---- who may ask
+
+
+def test_the_environment_is_asked_at_every_open(store, surroundings):
+    surroundings.setenv("AWS_ACCESS_KEY_ID", READER)
+    surroundings.setenv("AWS_SECRET_ACCESS_KEY", READER_SECRET)
+    with copy_of(store) as reader:
+        assert reader.get("k") is None and list(reader.list_prefix()) == []
+        surroundings.setenv("AWS_ACCESS_KEY_ID", WRITER)
+        surroundings.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        with copy_of(store) as writer:
+            writer.set("k", b"1")
+            assert reader.get("k") == b"1"
+            for write in (lambda: reader.set("k", b"2"), lambda: reader.delete("k"), lambda: reader.delete_prefix("")):
+                with pytest.raises(PermissionDeniedError) as caught:
+                    write()
+                assert caught.value.code == "access_denied"
+            assert reader.client is not writer.client and writer.client is copy_of(store).client
+
+
+def test_profiles_of_the_shared_files_work(store, surroundings, tmp_path):
+    (tmp_path / "credentials").write_text(
+        f"[default]\naws_access_key_id={READER}\naws_secret_access_key={READER_SECRET}\n"
+        f"[lab]\naws_access_key_id={WRITER}\naws_secret_access_key={SECRET}\n"
+    )
+    with copy_of(store, profile="lab") as writer, copy_of(store) as reader:
+        writer.set("k", b"1")
+        assert reader.get("k") == b"1"
+        with pytest.raises(PermissionDeniedError):
+            reader.set("k", b"2")
+    surroundings.setenv("AWS_PROFILE", "lab")
+    with copy_of(store) as writer:
+        writer.set("k", b"2")
+
+
+def test_a_credential_process_works_and_its_failure_shows_no_secret(store, surroundings, tmp_path):
+    given = {"Version": 1, "AccessKeyId": WRITER, "SecretAccessKey": SECRET}
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {tmp_path}/given.json\n")
+    with copy_of(store) as writer:
+        writer.set("k", b"1")
+    (tmp_path / "config").write_text("[default]\ncredential_process = sh -c 'echo canary >&2; exit 1'\n")
+    with pytest.raises(PermissionDeniedError) as caught:
+        copy_of(store).get("k")
+    assert caught.value.code == "credentials"
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "code"),
+    [
+        (WRITER, "canary of a wrong secret", "wrong_secret"),
+        ("nobody", "canary of a wrong secret", "unknown_access_key"),
+        (None, None, "no_credentials"),
+    ],
+)
+def test_who_may_not_ask_is_told_why(key, secret, code, store, surroundings):
+    if key is not None:
+        surroundings.setenv("AWS_ACCESS_KEY_ID", key)
+        surroundings.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    with copy_of(store) as stranger:
+        for call in (lambda: stranger.get("k"), lambda: stranger.set("k", b""), lambda: list(stranger.list_prefix())):
+            with pytest.raises(PermissionDeniedError) as caught:
+                call()
+            assert caught.value.code == code and caught.value.hint
+
+
+def test_nobody_may_ask_where_a_bucket_is_not_public(store, surroundings):
+    with copy_of(store, anonymous=True) as anonymous, pytest.raises(PermissionDeniedError) as caught:
+        anonymous.get("k")
+    assert caught.value.code == "access_denied"
+    with Scripted(Answer(200, {"ETag": '"1"'}, b"public")) as server:
+        assert S3Store("b", endpoint_url=server.url, anonymous=True).get("k") == b"public"
+        assert "Authorization" not in server.requests[0].headers
+
+
+def test_a_missing_bucket_is_an_error_that_names_it(store):
+    with copy_of(store, bucket="missing") as other:
+        for call in (lambda: other.get("k"), lambda: list(other.list_prefix()), lambda: other.exists("k")):
+            with pytest.raises(StoreError, match=r"s3://missing/.*NoSuchBucket") as caught:
+                call()
+            assert caught.value.code == "no_bucket"
+
+
+# ---- credentials of a callable
+
+
+def given_by_a_callable():
+    return {"access_key": WRITER, "secret_key": SECRET}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (WRITER, SECRET),
+        (WRITER, SECRET, None, None),
+        {"AccessKeyId": WRITER, "SecretAccessKey": SECRET, "SessionToken": None, "Expiration": "2099-01-01T00:00:00Z"},
+        {"access_key": WRITER, "secret_key": SECRET, "expiry": datetime.now(UTC) + timedelta(hours=1)},
+    ],
+)
+def test_a_callable_may_return_a_mapping_or_a_tuple(given, store, surroundings):
+    calls = []
+    with copy_of(store, credentials=lambda: calls.append(1) or given) as own:
+        own.set("k", b"1")
+        assert own.get("k") == b"1" and len(calls) == 1
+
+
+def test_a_callable_is_called_again_before_the_end_and_once_by_32_threads(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(s3_credentials.time, "time", lambda: clock[0])
+    calls = []
+    release = threading.Event()
+
+    def make():
+        calls.append(clock[0])
+        release.wait(10)
+        return "key", f"secret {len(calls)}", None, clock[0] + 3600
+
+    identity = Rotating(make)
+    n_waiting = threading.Barrier(33)
+    seen = []
+
+    def ask():
+        n_waiting.wait()
+        seen.append(identity.current().secret_key)
+
+    def at(now, expected):
+        clock[0] = now
+        release.clear()
+        seen.clear()
+        threads = [threading.Thread(target=ask) for _ in range(32)]
+        for thread in threads:
+            thread.start()
+        n_waiting.wait()
+        if expected is None:  # all must wait
+            time.sleep(0.02)
+            assert seen == []
+        else:  # one asks; the others do not wait for it
+            while len(seen) < 31:
+                time.sleep(0.001)
+            assert set(seen) == {expected}
+        release.set()
+        for thread in threads:
+            thread.join()
+
+    at(1000, None)
+    assert set(seen) == {"secret 1"} and len(calls) == 1
+    at(4300 + 1, "secret 1")  # 300 s before the end
+    assert len(calls) == 2 and identity.current().secret_key == "secret 2"
+    clock[0] = 4301 + 3299
+    assert identity.current().secret_key == "secret 2" and len(calls) == 2
+    at(4301 + 3601, None)
+    assert len(calls) == 3
+
+
+def test_a_callable_that_fails_is_an_error_only_when_its_credentials_end(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(s3_credentials.time, "time", lambda: clock[0])
+    answers = iter([("key", "secret", None, 2000.0), OSError("down"), OSError("down")])
+    calls = []
+
+    def make():
+        calls.append(1)
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    identity = Rotating(make)
+    assert identity.current().secret_key == "secret"
+    clock[0] = 1900
+    assert identity.current().secret_key == identity.current().secret_key == "secret"
+    assert len(calls) == 2
+    clock[0] = 2000
+    with pytest.raises(PermissionDeniedError, match="the callable raised OSError") as caught:
+        identity.current()
+    assert caught.value.code == "credentials"
+
+
+@pytest.mark.parametrize("given", [None, "canary", ("canary",), {"access_key": "canary"}, {"secret_key": "canary"}])
+def test_what_a_callable_may_not_return_is_refused_without_showing_it(given, store):
+    with (
+        copy_of(store, credentials=lambda: given) as own,
+        pytest.raises(TypeError, match="callable that returns") as caught,
+    ):
+        own.get("k")
+    assert "canary" not in str(caught.value)
+
+
+def test_a_function_of_a_module_is_pickled_by_its_name_and_no_other_callable():
+    store = S3Store("b", credentials=given_by_a_callable)
+    data = pickle.dumps(store)
+    assert pickle.loads(data) == store and SECRET.encode() not in data and "function" not in repr(store)
+    for call in (lambda: ("key", "canary"), given_by_a_callable.__call__):
+        with pytest.raises(StoreError) as caught:
+            pickle.dumps(S3Store("b", credentials=call))
+        assert caught.value.code == "not_picklable"
+
+
+# ---- secrets
+
+
+class Recorded(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.DEBUG)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(f"{self.format(record)} {record.args!r}")
+
+
+@pytest.fixture
+def recorded():
+    """All that is logged, at DEBUG."""
+    root, handler = logging.getLogger(), Recorded()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
+def all_that_shows(call) -> list[str]:
+    """What can be seen of the error that a call raises: its traceback with the values of variables, too."""
+    try:
+        call()
+    except Exception as error:
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+        return ["".join(shown.format()), repr(error), pickle.dumps(error).decode("latin-1")]
+    return []
+
+
+def test_no_secret_is_in_a_log_an_error_or_a_traceback_with_variables(store, surroundings, recorded):
+    """Over reads, writes, listings, refusals, lost connections and roles, at DEBUG, with the SDK's loggers."""
+    secrets = ["canary/secret", "canary/token"]
+    surroundings.setenv("AWS_ACCESS_KEY_ID", "canaryKey")
+    surroundings.setenv("AWS_SECRET_ACCESS_KEY", secrets[0])
+    surroundings.setenv("AWS_SESSION_TOKEN", secrets[1])
+    surroundings.setattr(s3_client, "READ_SECONDS", 0.3)
+    texts = []
+    answers = [Answer(403), Answer(-1), Answer(-2), Answer(500), Answer(200, {"ETag": '"1"'}, b"value")._replace(cut=2)]
+    for answer in answers:
+        with Scripted(answer) as server, copy_of(store, endpoint_url=server.url) as own:
+            for call in (
+                lambda: own.get("k"),
+                lambda: own.set("k", b"1"),
+                lambda: list(own.list_prefix()),
+                lambda: own.set_if("k", b"1", None),
+            ):
+                texts += all_that_shows(call)
+            texts += [repr(own), own.url, repr(own.options()), pickle.dumps(own).decode("latin-1")]
+            assert server.requests[0].headers["X-Amz-Security-Token"] == secrets[1]
+    assert len(texts) > 60 and len(recorded.lines) > 20
+    for text in (*texts, *recorded.lines):
+        for secret in secrets:
+            assert secret not in text
+
+
+def test_what_the_sdk_is_told_about_a_role_is_not_logged(surroundings, recorded):
+    answer = """<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>
+        <AccessKeyId>key</AccessKeyId><SecretAccessKey>canary/of/sts</SecretAccessKey>
+        <SessionToken>canary/token/of/sts</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+        </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
+
+    def answers(request: Request) -> Answer:
+        if request.method == "POST":
+            return Answer(200, {"Content-Type": "text/xml"}, answer.encode())
+        return Answer(200, {"ETag": '"1"'}, b"value")
+
+    token = Path(PAGE.parent, "index.md")  # any file: nobody looks at it
+    with Scripted(answers) as server:
+        surroundings.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+        surroundings.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/lab")
+        surroundings.setenv("AWS_ENDPOINT_URL", server.url)
+        surroundings.setenv("AWS_DEFAULT_REGION", "us-west-2")
+        with S3Store("b") as store:
+            assert store.get("k") == b"value"
+        assert server.requests[-1].headers["X-Amz-Security-Token"] == "canary/token/of/sts"
+    assert recorded.lines
+    for line in recorded.lines:
+        assert "canary" not in line
+
+
+# ---- requests
+
+
+@pytest.fixture
+def counted(store):
+    """The store through a server that keeps account of the requests."""
+    with Scripted(servers.s3.server().answer) as server, copy_of(store, endpoint_url=server.url) as own:
+        own.requests = server.requests
+        yield own
+
+
+def action(request: Request) -> str:
+    """The action of a policy that allows a request."""
+    path, _, query = request.path.partition("?")
+    is_bucket = path.rstrip("/") == "/arrays"
+    actions = {
+        ("GET", False): "s3:GetObject",
+        ("PUT", False): "s3:PutObject",
+        ("DELETE", False): "s3:DeleteObject",
+        ("POST", True): "s3:DeleteObject" if query == "delete" else query,
+        ("GET", True): "s3:ListBucket" if "list-type=2" in query else query,
+    }
+    return actions.get((request.method, is_bucket), f"{request.method} {request.path}")
+
+
+def test_the_calls_are_those_of_the_policy_in_the_documentation(counted):
+    policy = json.loads(re.search(r"```json\n(\{.*?\})\n```", PAGE.read_text(), re.DOTALL)[1])
+    allowed = {each for statement in policy["Statement"] for each in statement["Action"]}
+    group = zarrcy.create_group(counted)
+    array = group.create_array("a", shape=(8,), chunks=(2,), dtype="i4")
+    array[...] = np.arange(8)
+    array[1:4] = 0
+    array.append(np.arange(3))
+    array.attrs["x"] = 1
+    assert list(zarrcy.open(counted)["a"][...]) == [0, 0, 0, 0, 4, 5, 6, 7, 0, 1, 2]
+    zarrcy.consolidate_metadata(counted)
+    counted.update("k", lambda old: b"1")
+    counted.delete("k")
+    assert counted.exists("zarr.json") and counted.size("zarr.json") and list(counted.list_dir())
+    del group["a"]
+    counted.delete_prefix("")
+    assert {action(request) for request in counted.requests} == allowed
+
+
+def test_no_request_is_made_twice(counted):
+    array = zarrcy.create_array(counted, "a", shape=(8,), chunks=(2,), dtype="i4", zarr_format=3)
+    array[...] = np.arange(8)
+    requests = counted.requests
+
+    def counts(call):
+        requests.clear()
+        call()
+        return [request.method for request in requests]
+
+    assert counts(lambda: zarrcy.open_array(counted, "a", zarr_format=3)) == ["GET"]
+    assert len(counts(lambda: zarrcy.open_array(counted, "a"))) <= 2
+    assert len(counts(lambda: zarrcy.open(counted, "a"))) <= 3
+    assert counts(lambda: array[...]) == ["GET"] * 4
+    assert counts(lambda: array[3]) == ["GET"]
+    assert counts(lambda: array.__setitem__(slice(0, 4), 1)) == ["PUT"] * 2
+    assert counts(lambda: counted.delete_prefix("a/")) == ["GET", "POST"]
+
+
+def test_ten_chunks_are_read_side_by_side(store, monkeypatch):
+    """Each answer comes only when ten requests are there: one by one, none would."""
+    array = zarrcy.create_array(store, "a", shape=(10,), chunks=(1,), dtype="i4")
+    array[...] = np.arange(10)
+    all_there = threading.Barrier(10)
+
+    def answers(request):
+        if "/c/" in request.path:
+            all_there.wait(20)
+        return servers.s3.server().answer(request)
+
+    with Scripted(answers) as server, copy_of(store, endpoint_url=server.url) as own:
+        assert zarrcy.open_array(own, "a")[...].tolist() == list(range(10))
+
+
+@pytest.mark.bounds
+def test_a_listing_of_1000_keys_takes_a_tenth_of_the_sdks_time_and_a_read_less_than_half(store):
+    store.set_many((f"c/{i}/0", b"x" * 100) for i in range(1000))
+    store.set("value", b"x" * 100_000)
+
+    def cost(call, n):
+        call()
+        begin = time.process_time()
+        for _ in range(n):
+            call()
+        return (time.process_time() - begin) / n
+
+    name = {"Bucket": "arrays", "Key": f"{store.prefix}/value"}
+    with servers.s3.server().client() as client:
+        listing = cost(lambda: client.list_objects_v2(Bucket="arrays", Prefix=f"{store.prefix}/c/"), 3)
+        read = cost(lambda: client.get_object(**name)["Body"].read(), 50)
+    own_listing = cost(lambda: list(store.list_prefix("c/")), 10)
+    own_read = cost(lambda: store.get("value"), 50)
+    print(f"list {own_listing * 1e3:.2f} of {listing * 1e3:.1f} ms, read {own_read * 1e3:.2f} of {read * 1e3:.2f} ms")
+    assert own_listing < 0.1 * listing and own_listing < 0.02
+    assert own_read < 0.6 * read
