@@ -135,6 +135,9 @@ ON_SERVERS = frozenset({"gcs", "mnesia", "mongo_gridfs", "s3"})
 # Of those, whose every write of one value waits for the one before: fewer still.
 CLOUDS = frozenset({"gcs", "s3"})
 
+# Of these, those that stand for services of the cloud: a conditional write that loses has cost a whole request.
+CLOUDS = frozenset({"s3"})
+
 # Servers do not run below a sanitizer; nothing compiled knows of them.
 if sanitized.KIND:
     MAKERS = {name: make for name, make in MAKERS.items() if name not in ON_SERVERS}

@@ -36,7 +36,8 @@ def check_kills(name: str, place: Path, n: int) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_killed_writers_lose_no_acknowledged_write_and_leave_nothing_that_shows(name: str, tmp_path: Path) -> None:
-    check_kills(name, tmp_path, 200)
+    # A service stores an object whole or not at all, whatever becomes of who sends it.
+    check_kills(name, tmp_path, 50 if name in CLOUDS else 200)
 
 
 @pytest.mark.parametrize(
