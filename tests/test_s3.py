@@ -9,6 +9,9 @@ import json
 import logging
 import pickle
 import re
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 import traceback
@@ -19,11 +22,12 @@ import numpy as np
 import pytest
 import servers.s3
 import zarr
+from servers.process import need
 from servers.s3 import READER, READER_SECRET, SECRET, WRITER
 from servers.scripted import Answer, Request, Scripted
 
 import zarrcy
-from zarrcy.errors import PermissionDeniedError, StoreError
+from zarrcy.errors import PermissionDeniedError, StoreError, UnavailableError
 from zarrcy.stores import copy_store, s3_client, s3_credentials
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.retry import Retry
@@ -226,6 +230,37 @@ def test_regions_and_endpoints_follow_the_rules_of_the_sdk(environment, options,
         surroundings.setenv(name, value)
     place = S3Store("my-zarr", anonymous=True, **options).client.place
     assert (place.base, place.region, place.service) == (base, region, "s3")
+
+
+def test_amazons_prices_are_those_of_amazons_endpoints(surroundings):
+    assert S3Store("b").priced_as == "s3"
+    assert S3Store("b", endpoint_url="http://localhost:9000").priced_as == ""
+    surroundings.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    assert S3Store("b").priced_as == ""
+
+
+def test_tls_is_spoken_with_whom_the_authorities_trust(surroundings, tmp_path):
+    need(shutil.which("openssl"), "openssl")
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key -out certificate -days 2"
+    made += " -subj /CN=tests -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    surroundings.setenv("AWS_ACCESS_KEY_ID", "key")
+    surroundings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with Scripted(Answer(200, {"ETag": '"1"'}, b"value")) as server:
+        server._server.socket = tls.wrap_socket(server._server.socket, server_side=True)
+        options = {"endpoint_url": f"https://127.0.0.1:{server.port}", "retry": Retry(deadline=0)}
+        with S3Store("b", **options) as stranger, pytest.raises(UnavailableError, match="not trusted") as caught:
+            stranger.set("k", b"1")
+        assert caught.value.code == "certificate" and server.requests == []
+        surroundings.setenv("AWS_CA_BUNDLE", str(tmp_path / "certificate"))
+        with S3Store("b", **options) as store:
+            store.set("k", b"123456789")
+            assert store.get("k") == b"value"
+        # TLS guards the body; its checksum is signed.
+        sent = server.requests[0].headers
+        assert sent["X-Amz-Content-SHA256"] == "UNSIGNED-PAYLOAD" and "x-amz-checksum-crc32c;" in sent["Authorization"]
 
 
 # ---- who may ask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -143,6 +144,12 @@ class S3Store(ObjectStore):
         if self.anonymous:
             given.append(("anonymous", "true"))
         return f"s3://{place}" + (f"?{urlencode(given, safe=':/')}" if given else "")
+
+    @property
+    def priced_as(self) -> str:  # type: ignore[override]
+        """``"s3"`` at Amazon's own endpoints; the prices of other services are not known."""
+        others = (self.endpoint_url, os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
+        return "" if any(others) else "s3"
 
     def options(self) -> dict[str, Any]:
         """The arguments that open this storage again, without secrets; a callable is one of them."""
