@@ -9,9 +9,7 @@ import json
 import logging
 import pickle
 import re
-import shutil
 import ssl
-import subprocess
 import threading
 import time
 import traceback
@@ -22,7 +20,7 @@ import numpy as np
 import pytest
 import servers.s3
 import zarr
-from servers.process import need
+from servers.certificates import Authority
 from servers.s3 import READER, READER_SECRET, SECRET, WRITER
 from servers.scripted import Answer, Request, Scripted
 
@@ -239,13 +237,10 @@ def test_amazons_prices_are_those_of_amazons_endpoints(surroundings):
     assert S3Store("b").priced_as == ""
 
 
-def test_tls_is_spoken_with_whom_the_authorities_trust(surroundings, tmp_path):
-    need(shutil.which("openssl"), "openssl")
-    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key -out certificate -days 2"
-    made += " -subj /CN=tests -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+def test_tls_is_spoken_with_whom_the_authorities_trust(surroundings):
+    authority = Authority()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    tls.load_cert_chain(authority.certificate("IP:127.0.0.1"))
     surroundings.setenv("AWS_ACCESS_KEY_ID", "key")
     surroundings.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with Scripted(Answer(200, {"ETag": '"1"'}, b"value")) as server:
@@ -254,7 +249,7 @@ def test_tls_is_spoken_with_whom_the_authorities_trust(surroundings, tmp_path):
         with S3Store("b", **options) as stranger, pytest.raises(UnavailableError, match="not trusted") as caught:
             stranger.set("k", b"1")
         assert caught.value.code == "certificate" and server.requests == []
-        surroundings.setenv("AWS_CA_BUNDLE", str(tmp_path / "certificate"))
+        surroundings.setenv("AWS_CA_BUNDLE", str(authority.path))
         with S3Store("b", **options) as store:
             store.set("k", b"123456789")
             assert store.get("k") == b"value"
