@@ -10,6 +10,7 @@ import logging
 import pickle
 import re
 import ssl
+import sys
 import threading
 import time
 import traceback
@@ -182,6 +183,13 @@ def test_wrong_options_are_errors_that_show_no_secret(call, code, surroundings):
         call()
     assert caught.value.code == code and caught.value.hint
     assert "canary" not in f"{caught.value!r} {caught.value} {caught.value.__notes__}"
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(StoreError) as caught:
+        S3Store("b").get("k")
+    assert caught.value.code == "missing_package" and 'pip install "zarrcy[s3]"' in caught.value.hint
 
 
 def test_credentials_are_no_options():

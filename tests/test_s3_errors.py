@@ -64,6 +64,7 @@ OUTCOMES = {
     "400 of an expired token": (PermissionDeniedError, "expired_token", refusal(400, "ExpiredToken")),
     "400 of another region": (StoreError, "wrong_region", refusal(400, "AuthorizationHeaderMalformed")),
     "301 of another region": (StoreError, "wrong_region", Answer(301, {"x-amz-bucket-region": "eu-west-3"})),
+    "400 of a value that is too large": (StoreError, "too_large", refusal(400, "EntityTooLarge")),
     "401": (PermissionDeniedError, "unauthorized", Answer(401)),
     "410": (StoreError, "gone", Answer(410)),
     "416": (StoreError, "bad_range", refusal(416, "InvalidRange")),

@@ -53,6 +53,7 @@ _MEANINGS = {
     "InvalidStorageClass": Meaning(StoreError, "bad_option", "Check storage_class=."),
     "InvalidBucketName": Meaning(StoreError, "bad_bucket", "Check the name of the bucket."),
     "KeyTooLongError": Meaning(StoreError, "key_too_long", "S3 takes 1024 bytes, prefix included."),
+    "EntityTooLarge": Meaning(StoreError, "too_large", "S3 takes 5 GB in one request: make chunks or shards smaller."),
     "SlowDown": Meaning(_THROTTLED, "throttled", _AGAIN),
     "SlowDownRead": Meaning(_THROTTLED, "throttled", _AGAIN),
     "SlowDownWrite": Meaning(_THROTTLED, "throttled", _AGAIN),

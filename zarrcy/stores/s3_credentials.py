@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import io
@@ -180,7 +181,9 @@ class Settings:
         import botocore.session
 
         with _translated(asks=False):
-            self._session = botocore.session.Session(profile=profile)
+            self._session = botocore.session.Session(
+                profile=profile, event_hooks=copy.copy(_handlers()), include_builtin_handlers=False
+            )
             self._session.register_component("data_loader", _loader(self._session.get_config_variable("data_path")))
             self._profile = self._session.get_scoped_config()
             self._services = self._session.full_config.get("services")
@@ -257,6 +260,14 @@ class Settings:
             authorization = authorization.decode()
         region, service = authorization.partition("Credential=none/")[2].split("/")[1:3]
         return Place(base, region, service)
+
+
+@functools.cache
+def _handlers() -> Any:
+    """What the SDK does at its events: to register that takes most of the time of a session."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("event_emitter")
 
 
 @functools.cache
