@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 
@@ -232,6 +233,35 @@ def test_a_range_that_is_ignored_is_cut_here():
         assert store.get("c/0", slice(2, 6)) == b"2345"
         assert store.get("c/0", slice(-3, None)) == b"789"
         assert store.size("c/0") == 10
+
+
+def test_a_range_that_is_ignored_and_cut_gives_no_wrong_bytes():
+    value = bytes(range(100))
+
+    def answers(request):
+        return an_object(value)._replace(cut=next(cuts, None))
+
+    parts = slice(20, 60), slice(-30, None), slice(50, None)
+    for part, cut in itertools.product(parts, (0, 10, 40, 55, 80)):
+        cuts = iter([cut])
+        with Scripted(answers) as server, store_at(server.url, retry=Retry(initial=0.001)) as store:
+            assert store.get("c/0", part) == value[part]
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1x", "9" * 30])
+def test_a_length_that_is_none_is_an_error(length):
+    for answer in (an_object(b"123", **{"Content-Length": length}), Answer(206, {"ETag": '"1"'}, b"123")):
+        with Scripted(answer._replace(cut=3)) as server, store_at(server.url) as store:
+            for read in (lambda: store.get("c/0"), lambda: store.get("c/0", slice(1, 3))):
+                with pytest.raises(UnavailableError):
+                    read()
+
+
+def test_what_is_left_of_an_answer_is_not_taken_for_the_next_one():
+    longer = Answer(206, {"ETag": '"1"', "Content-Range": "bytes 2-5/10"}, b"2345 and more")
+    with Scripted([longer, an_object(b"next")]) as server, store_at(server.url) as store:
+        assert store.get("c/0", slice(2, 6)) == b"2345"
+        assert store.get("c/1") == b"next"
 
 
 def test_another_range_than_was_asked_for_is_an_error():

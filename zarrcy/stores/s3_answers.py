@@ -157,9 +157,9 @@ def page_in(body: bytes) -> Page | None:
         return None  # none that S3 writes has comments, CDATA or declarations, in which a text would be another
     try:
         expat.ParserCreate().Parse(body, True)
-    except expat.ExpatError:
+        text = body.decode("utf-8")
+    except (expat.ExpatError, LookupError, ValueError):
         return None
-    text = body.decode("utf-8")
     names, folders = _KEY.findall(text), _FOLDER.findall(text)
     if "&" in text:
         names, folders = list(map(unescape, names)), list(map(unescape, folders))
@@ -238,7 +238,7 @@ def checksum_in(headers: Mapping[str, str]) -> Checksum | None:
 def _root(body: bytes) -> ElementTree.Element | None:
     try:
         return ElementTree.fromstring(body)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):
         return None
 
 

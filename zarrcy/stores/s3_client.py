@@ -105,9 +105,7 @@ class S3Client(ObjectClient):
             return None
         begin, end = span.within(found.nbytes)
         if begin < end:
-            raise UnavailableError(
-                "the object was replaced while it was read", store=self.place.base, code="broken_answer"
-            )
+            raise self._broken("the object was replaced while it was read")
         return found._replace(value=b"", checksum=None)
 
     def head(self, name: str) -> Found | None:
@@ -227,31 +225,37 @@ class S3Client(ObjectClient):
     def _found(self, answer: urllib3.BaseHTTPResponse, span: Span | None) -> Found:
         headers = answer.headers
         named = range_in(headers.get("Content-Range")) if answer.status == 206 else None
-        length = headers.get("Content-Length")
+        length = headers.get("Content-Length", "")
         if named is not None:
             begin, end, nbytes = named
             if (begin, end) != (span or Span(0)).within(nbytes):
                 answer.close()
-                raise UnavailableError(
-                    f"expected the bytes that were asked for, got {begin} to {end} of {nbytes}",
-                    store=self.place.base,
-                    code="broken_answer",
-                )
-        elif answer.status == 206 or length is None:
-            answer.close()
-            raise self._not_of_s3("an object")
+                raise self._broken(f"expected the bytes that were asked for, got {begin} to {end} of {nbytes}")
+        elif answer.status == 200 and length.isdecimal():
+            begin, nbytes = 0, int(length)
+            end = nbytes
         else:
-            begin, end = 0, int(length)
-            nbytes = end
+            answer.close()
+            raise self._broken("expected an object and its length, got an answer without")
         found = Found(b"", self._etag(answer), nbytes, headers.get(WRITER) or "", checksum_in(headers))
-        value = self._body(answer, end - begin, found)
+        value, failure = self._body(answer, end - begin)
+        is_whole = len(value) == end - begin
         if answer.status == 200 and span is not None:
             # A service that knows no ranges.
-            begin, end = span.within(nbytes)
-            value = value[begin:end]
-        return found._replace(value=value)
+            value = value[slice(*span.within(nbytes))]
+        found = found._replace(value=value)
+        if is_whole:
+            return found
+        raise BrokenBodyError(
+            f"expected {end - begin} bytes in the answer, got fewer",
+            found=found,
+            store=self.place.base,
+            code="cut_body" if failure is None else failure.code,
+            hint="Nothing is wrong with the request: try again later, or with a longer deadline.",
+        )
 
-    def _body(self, answer: urllib3.BaseHTTPResponse, nbytes: int, found: Found) -> bytes:
+    def _body(self, answer: urllib3.BaseHTTPResponse, nbytes: int) -> tuple[bytes, StoreError | None]:
+        """What comes of so many bytes, and why it is not all."""
         pieces: list[bytes] = []
         n = 0
         failure: StoreError | None = None
@@ -262,22 +266,12 @@ class S3Client(ObjectClient):
                     break
                 pieces.append(piece)
                 n += len(piece)
-            if n == nbytes == 0:
+            if nbytes == 0:
                 answer.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             failure = connection_error("S3", error, store=self.place.base)
-        value = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if n == nbytes:
-            answer.release_conn()
-            return value
-        answer.close()
-        raise BrokenBodyError(
-            f"expected {nbytes} bytes in the answer, got {n}",
-            found=found._replace(value=value),
-            store=self.place.base,
-            code="cut_body" if failure is None else failure.code,
-            hint="Nothing is wrong with the request: try again later, or with a longer deadline.",
-        )
+        _leave(answer)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), failure
 
     def _etag(self, answer: urllib3.BaseHTTPResponse) -> str:
         etag = answer.headers.get("ETag")
@@ -295,18 +289,23 @@ class S3Client(ObjectClient):
             body = answer.read(ANSWER_NBYTES) if length != "0" else answer.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             failure = connection_error("S3", error, store=self.place.base)
-        if failure is None and length is not None and len(body) != int(length):
-            failure = UnavailableError(
-                f"expected {length} bytes in the answer, got {len(body)}", store=self.place.base, code="cut_body"
-            )
+        _leave(answer)
+        if failure is None and length is not None and length != str(len(body)):
+            failure = self._broken(f"expected {length} bytes in the answer, got {len(body)}")
         if failure is not None:
-            answer.close()
             raise failure
-        answer.release_conn()
         return body
 
     def _refusal(self, answer: urllib3.BaseHTTPResponse) -> Refusal:
         return refusal_in(answer.status, answer.headers, self._read_all(answer))
+
+    def _broken(self, message: str) -> UnavailableError:
+        return UnavailableError(
+            message,
+            store=self.place.base,
+            code="broken_answer",
+            hint="Bytes change on the way, or what answers is not S3: use TLS, check the endpoint.",
+        )
 
     def _not_of_s3(self, what: str) -> StoreError:
         return StoreError(
@@ -315,6 +314,13 @@ class S3Client(ObjectClient):
             code="broken_answer",
             hint="Check the endpoint, and what stands between it and this machine.",
         )
+
+
+def _leave(answer: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back; it is closed when some of the answer was not read."""
+    if not answer.closed:
+        answer.close()
+    answer.release_conn()
 
 
 def _sha256(url: str, body: Buffer | None) -> str:
