@@ -10,9 +10,11 @@ import pytest
 from servers.scripted import SILENCE, Scripted
 
 from zarrcy.stores.gcs import GCSStore
+from zarrcy.stores.s3 import S3Store
 
 STORES = {
     "gcs": lambda url: GCSStore("bucket", endpoint=url, credentials="anonymous", max_concurrency=8),
+    "s3": lambda url: S3Store("bucket", endpoint_url=url, anonymous=True, max_concurrency=8),
 }
 WORKS = {
     "get_many": lambda store: list(store.get_many([(f"c/{i}", None) for i in range(100)])),

@@ -20,6 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.utils import get_environ_proxies
 
 from zarrcy.errors import ConflictError, StoreError, UnavailableError
+from zarrcy.stores.connections import Connections
 from zarrcy.stores.object_client import BrokenBodyError, Condition, Found, ObjectClient, Page, Span
 from zarrcy.stores.object_reads import checksum_of
 from zarrcy.stores.s3_answers import Refusal, checksum_in, deletion_refusals, page_in, range_in, refusal_in
@@ -74,7 +75,8 @@ class S3Client(ObjectClient):
         self.place = place
         self._identity = identity
         self._storage_class = storage_class
-        self._pools = _pools(place.base, certificates, n_connections)
+        self._connections = Connections()
+        self._pools = self._connections.of(_pools(place.base, certificates, n_connections))
 
     # ---- requests
 
@@ -168,6 +170,9 @@ class S3Client(ObjectClient):
         if page is None:
             raise self._not_of_s3("a listing")
         return page
+
+    def interrupt(self) -> None:
+        self._connections.break_off()
 
     def close(self) -> None:
         self._pools.clear()
