@@ -10,6 +10,7 @@ from zarrcy.stores.catalogue import StoreInfo, by_name, info, names, open, regis
 from zarrcy.stores.store import Buffer, Store, Version
 
 if TYPE_CHECKING:
+    from zarrcy.stores.azure import AzureBlobStore
     from zarrcy.stores.cached import CachedStore
     from zarrcy.stores.filesystem import FilesystemStore
     from zarrcy.stores.gcs import GCSStore
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.zip import ZipStore
 
 __all__ = [
+    "AzureBlobStore",
     "Buffer",
     "CachedStore",
     "CopiedKeys",
@@ -56,6 +58,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AzureBlobStore": "azure",
     "CachedStore": "cached",
     "CopiedKeys": "key_copies",
     "FilesystemStore": "filesystem",

@@ -20,6 +20,7 @@ registry = Registry(
     "store",
     "zarrcy.stores",
     {
+        "azure_blob": "zarrcy.stores.azure:AzureBlobStore",
         "filesystem": "zarrcy.stores.filesystem:FilesystemStore",
         "gcs": "zarrcy.stores.gcs:GCSStore",
         "memory": "zarrcy.stores.memory:MemoryStore",
@@ -36,6 +37,7 @@ registry = Registry(
 # URL schemes that are not the name of their store. A store of another package gives its own in the class attribute
 # `schemes`.
 SCHEMES = {
+    "az": "azure_blob",
     "file": "filesystem",
     "gs": "gcs",
     "mongodb": "mongo_gridfs",
@@ -47,7 +49,7 @@ SCHEMES = {
 ALIASES = {"ets": "shared_memory"}
 
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
-EXTRAS: dict[str, str] = {"gcs": "gcs", "mongo_gridfs": "mongo", "s3": "s3"}
+EXTRAS: dict[str, str] = {"azure_blob": "azure", "gcs": "gcs", "mongo_gridfs": "mongo", "s3": "s3"}
 
 # Compiled at first use, not at import; `re` keeps it.
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
