@@ -259,7 +259,7 @@ class GridFSStore(Store):
         An attempt that loses has uploaded for nothing: threads take turns, and processes wait longer each time.
         """
         deadline = time.monotonic() + UPDATE_TIMEOUT
-        with self._bucket.shared.turn(f"{self.bucket}/{self._name(key)}"):
+        with self._bucket.shared.turns.turn(f"{self.bucket}/{self._name(key)}"):
             for attempt in itertools.count():
                 value, current = self._read(key, None, primary=True)
                 try:

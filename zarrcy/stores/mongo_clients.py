@@ -5,12 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zarrcy.stores.catalogue import require
 from zarrcy.stores.mongo_url import MongoURL
+from zarrcy.stores.turns import Turns
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -44,6 +43,8 @@ class SharedClient:
         The process that may use it.
     prepared : set
         The buckets whose indexes are known to be there.
+    turns : Turns
+        What threads take to change a value.
     retired : bool
         It is of no use any more: ask for another.
     """
@@ -55,27 +56,7 @@ class SharedClient:
         self.prepared: set[tuple[str, str]] = set()
         self.retired = False
         self.users: set[int] = set()
-        self._turns: dict[str, list[Any]] = {}  # by name: a lock, and how many want it
-
-    @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
-        """Let the threads of this process change a value one after the other: each attempt that loses costs.
-
-        Nothing depends on it, and so nobody waits for ever.
-        """
-        with _lock:
-            entry = self._turns.setdefault(name, [threading.Lock(), 0])
-            entry[1] += 1
-        mine = entry[0].acquire(timeout=TURN_SECONDS)
-        try:
-            yield
-        finally:
-            if mine:
-                entry[0].release()
-            with _lock:
-                entry[1] -= 1
-                if not entry[1]:
-                    del self._turns[name]
+        self.turns = Turns(TURN_SECONDS)
 
     def release(self, user: int) -> None:
         """Give it back; the last user closes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import secrets
 import weakref
 from abc import abstractmethod
@@ -15,7 +16,16 @@ from zarrcy.stores.object_client import Condition, ObjectClient, Page
 from zarrcy.stores.object_reads import Download, span_of
 from zarrcy.stores.retry import PASSING, Retrier, Retry
 from zarrcy.stores.shared_clients import Shared, acquire
-from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix, resolve_part, warn_unguarded
+from zarrcy.stores.store import (
+    UPDATE_TIMEOUT,
+    Buffer,
+    Store,
+    Version,
+    check_key,
+    check_prefix,
+    resolve_part,
+    warn_unguarded,
+)
 from zarrcy.threads import map_unordered, woken_by
 
 __all__ = ["MAX_CONCURRENCY", "ObjectStore"]
@@ -28,6 +38,9 @@ MAX_CONCURRENCY = 32
 COALESCE_GAP = 1 << 18
 # Encoded bytes in flight, with every thread's decoded chunk on top.
 BYTE_BUDGET = 128 << 20
+
+# Between two attempts of `update`, in seconds.
+LONGEST_PAUSE = 1.0
 
 # The request never reached the service.
 NOT_SENT = frozenset({"unreachable", "name_lookup", "certificate"})
@@ -284,6 +297,29 @@ class ObjectStore(Store):
         if not self._obeys("absent" if version is None else "version"):
             return self._set_unguarded(key, _flat(value), version)
         return self._put_once(key, name, _flat(value), Condition(version))
+
+    def update(self, key: str, change: Callable[[Buffer | None], Buffer]) -> None:
+        """Replace a value by what `change` makes of it; no update is lost. See `zarrcy.stores.Store.update`.
+
+        An attempt that loses has sent the value for nothing: threads take turns, and processes wait longer each time.
+        """
+        if not self.supports_cas:
+            super().update(key, change)
+            return
+        deadline = self.clock.monotonic() + UPDATE_TIMEOUT
+        with self._connected().turns.turn(self._name(key)):
+            for attempt in itertools.count():
+                begin = self.clock.monotonic()
+                value, version = self.get_with_version(key)
+                try:
+                    self.set_if(key, change(value), version)
+                    return
+                except ConflictError:
+                    now = self.clock.monotonic()
+                    if now > deadline:
+                        raise
+                # In the time of one attempt another one succeeds.
+                self.clock.sleep(random.uniform(0, min((now - begin) * 2 ** min(attempt, 10), LONGEST_PAUSE)))
 
     def _put_once(self, key: str, name: str, value: Buffer, condition: Condition) -> str:
         """A conditional write, though answers may be lost: the object names its writer, and so says whose it is."""

@@ -10,8 +10,11 @@ from collections.abc import Callable, Hashable
 from zarrcy.stores.clock import Clock
 from zarrcy.stores.object_client import ObjectClient
 from zarrcy.stores.retry import Pace
+from zarrcy.stores.turns import Turns
 
 __all__ = ["Shared", "acquire"]
+
+TURN_SECONDS = 10.0
 
 
 class Shared:
@@ -26,6 +29,8 @@ class Shared:
         By what a `Condition` asks for (``"absent"``, ``"version"``): whether the service obeys it.
     probing : threading.Lock
         Held by who finds that out.
+    turns : Turns
+        What threads take to change a value.
     """
 
     def __init__(self, key: Hashable, client: ObjectClient) -> None:
@@ -34,6 +39,7 @@ class Shared:
         self.process = os.getpid()
         self.conditions: dict[str, bool] = {}
         self.probing = threading.Lock()
+        self.turns = Turns(TURN_SECONDS)
         self._lock = threading.Lock()
         self._paces: dict[tuple[str, int], Pace] = {}
         self._users: set[int] = set()
