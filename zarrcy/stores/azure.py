@@ -109,7 +109,8 @@ class AzureBlobStore(ObjectStore):
     ) -> None:
         # First of all out of the local names, which a traceback may show.
         given = Given({"account_key": account_key, "sas_token": sas_token, "credential": credential})
-        account_key = sas_token = credential = None
+        address = Given(endpoint)
+        account_key = sas_token = credential = endpoint = None
         super().__init__(prefix=prefix, retry=retry, max_concurrency=max_concurrency)
         self.use_managed_identity = use_managed_identity
         self._given = _only_one(given, use_managed_identity)
@@ -122,10 +123,7 @@ class AzureBlobStore(ObjectStore):
             )
         self.access_tier = access_tier
         usual = f"https://{self.account_name}.blob.core.windows.net"
-        self.endpoint = (endpoint or environment.endpoint or usual).rstrip("/")
-        if not _ENDPOINT.fullmatch(self.endpoint):
-            # It may hold a signature.
-            raise ValueError("endpoint: expected https://HOST without ?, # and @, got another text")
+        self.endpoint = _endpoint(Given(address.value or environment.endpoint or usual))
         self._has_usual_endpoint = self.endpoint == usual
         self._source: Source | None = None
 
@@ -177,10 +175,10 @@ class AzureBlobStore(ObjectStore):
     def _resolve(self) -> Source:
         """Where the credential comes from: an option, the variables as they are now, or azure-identity."""
         value = self._given.value
-        if callable(value) and not hasattr(value, "get_token"):
-            return Source(None, value)
+        if isinstance(value, Credential):
+            return Source(value)
         if value is not None:
-            return Source(credential_of(value))
+            return Source(None, value)
         if self.use_managed_identity:
             return Source(_identity("ManagedIdentityCredential", client_id=os.environ.get("AZURE_CLIENT_ID")))
         found = Environment(self.account_name).credential
@@ -199,9 +197,17 @@ def _only_one(given: Given, use_managed_identity: bool) -> Given:
         value = Credential("key", value.strip())
     elif names == ["sas_token"]:
         value = Credential("sas", value.strip().lstrip("?"))
-    elif not callable(value):
+    elif hasattr(value, "get_token") or not callable(value):
         value = credential_of(value)
     return Given(value)
+
+
+def _endpoint(given: Given) -> str:
+    if not _ENDPOINT.fullmatch(given.value):
+        # It may hold a signature.
+        raise ValueError("endpoint: expected https://HOST without ?, # and @, got another text")
+    text: str = given.value.rstrip("/")
+    return text
 
 
 def _checked(name: str, pattern: re.Pattern[str], value: str | None) -> str:
