@@ -311,3 +311,13 @@ def test_a_store_that_is_collected_while_another_one_connects_holds_nothing_up()
     thread.start()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_refused_condition_is_an_answer_and_does_not_slow_down(store):
+    probed(store).set("k", b"1")
+    for _ in range(300):
+        store.service.faults.append(fails(UnavailableError("refused", code="unreachable")))
+        for _ in range(3):
+            with pytest.raises(ConflictError):
+                store.set_if("k", b"2", None)
+    assert store.retrier.pace.rate is None
