@@ -30,7 +30,7 @@ _REFUSED = {
     ),
 }
 _PERMISSION = (
-    "Give the SAS token the permissions racwdl (to read: rl), or the identity the role Storage Blob Data "
+    "Give the SAS token the permissions rwdl (to read: rl), or the identity the role Storage Blob Data "
     "Contributor (to read: Reader)."
 )
 _ARCHIVED = (
