@@ -274,10 +274,8 @@ def every_logger(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCapture
 @pytest.mark.parametrize("secret", [{"account_key": CANARY}, {"sas_token": SAS}, {"credential": lambda: SAS}])
 def test_a_secret_is_in_no_repr_url_traceback_and_log(secret: Any, every_logger: pytest.LogCaptureFixture) -> None:
     shown: list[str] = []
-    for answer, _, _ in FAILURES.values():
-        if answer is SILENCE:
-            continue
-        with Scripted(answer) as server:
+    for failure in ("404 of a container", "403 for the key", "404 of a proxy", "302", "200 of a proxy", "503", "reset"):
+        with Scripted(FAILURES[failure][0]) as server:
             store = store_at(f"{server.url}/{ACCOUNT}", **secret)
             for operation in (
                 *OPERATIONS.values(),

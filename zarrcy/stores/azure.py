@@ -85,6 +85,7 @@ class AzureBlobStore(ObjectStore):
     """
 
     schemes = ("az",)
+    priced_as = "azure_blob"
 
     kind = "Cloud"
     persistence = "Yes"
