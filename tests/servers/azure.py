@@ -13,7 +13,7 @@ from typing import Any
 
 from servers.process import Process, directory, free_port, need
 
-__all__ = ["ACCOUNT", "CONTAINER", "KEY", "Azurite", "server"]
+__all__ = ["ACCOUNT", "CONTAINER", "KEY", "Azurite", "Secure", "secure_server", "server", "token"]
 
 ACCOUNT = "testacct"
 CONTAINER = "arrays"
@@ -55,6 +55,70 @@ class Azurite:
 
         expiry = datetime.now(UTC) + timedelta(seconds=seconds)
         return generate_container_sas(ACCOUNT, CONTAINER, KEY, permission=permissions, expiry=expiry)
+
+
+class Secure(Azurite):
+    """One with TLS, which also takes tokens of identities: it looks at what they say, and not who signed them.
+
+    Attributes
+    ----------
+    certificate : Path
+        What clients must trust.
+    """
+
+    def __init__(self) -> None:
+        place = directory("certificate")
+        self.certificate = place / "certificate.pem"
+        key = place / "key.pem"
+        _make_certificate(self.certificate, key)
+        super().__init__("--cert", str(self.certificate), "--key", str(key), "--oauth", "basic")
+
+    def endpoint(self, port: int | None = None) -> str:
+        return super().endpoint(port).replace("http:", "https:")
+
+    def plain_client(self) -> Any:
+        from azure.storage.blob import BlobServiceClient
+
+        credential = {"account_name": ACCOUNT, "account_key": KEY}
+        verify = str(self.certificate)
+        return BlobServiceClient(self.endpoint(), credential=credential, retry_total=0, connection_verify=verify)
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=2))
+    signed = builder.add_extension(names, critical=False).sign(private, hashes.SHA256())
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+
+
+def token(*, seconds: float = 3600, audience: str = "https://storage.azure.com") -> str:
+    """A token of an identity, unsigned."""
+    import json
+
+    now = int(datetime.now(UTC).timestamp())
+    claims = {"aud": audience, "iss": "https://sts.windows.net/tenant/", "iat": now - 7200, "nbf": now - 7200}
+    parts = [{"typ": "JWT", "alg": "RS256"}, {**claims, "exp": int(now + seconds), "oid": "someone"}]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2lnbmF0dXJl"])
+
+
+@functools.cache
+def secure_server() -> Secure:
+    """As `server`, with TLS and tokens."""
+    return Secure()
 
 
 @functools.cache

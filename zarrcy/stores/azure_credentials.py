@@ -182,12 +182,16 @@ class Source:
             raise
         except Exception as error:
             kind = type(error).__name__
-        # Without the cause: what a secret manager raises may show its token.
-        raise PermissionDeniedError(
-            f"credential: expected a key, a SAS token or a credential from the callable, got {kind}",
-            code="credential_failed",
-            hint="Call it by itself to see what it raises.",
-        )
+        raise _failed(kind)
+
+
+def _failed(kind: str) -> PermissionDeniedError:
+    # Without the cause: what a secret manager raises may show its token.
+    return PermissionDeniedError(
+        f"credential: expected a key, a SAS token, a credential or a token, got {kind}",
+        code="credential_failed",
+        hint="Call it by itself to see what it raises.",
+    )
 
 
 def _due(expires: float) -> float:
@@ -215,11 +219,22 @@ class TokenCache:
         try:
             due, token = self._tokens.get(key, (0.0, None))
             if time.time() >= due:
-                token = self._credential.get_token(*scopes, **options)
+                token = self._fetch(scopes, options)
                 self._tokens[key] = _due(token.expires_on), token
             return token
         finally:
             self._lock.release()
+
+    def _fetch(self, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
+        from azure.core.exceptions import AzureError
+
+        try:
+            return self._credential.get_token(*scopes, **options)
+        except (AzureError, ZarrcyError):
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+        raise _failed(kind)
 
     def close(self) -> None:
         """Leave the credential open: it is the caller's."""
