@@ -20,7 +20,7 @@ from servers.scripted import Request, Scripted, forward
 
 import zarrcy
 from zarrcy.errors import ConflictError, PermissionDeniedError, StoreError
-from zarrcy.stores import azure_credentials
+from zarrcy.stores import azure_client, azure_credentials
 from zarrcy.stores.azure import AzureBlobStore
 from zarrcy.stores.azure_credentials import Credential, Source, TokenCache, credential_of
 from zarrcy.stores.retry import Retry
@@ -190,6 +190,34 @@ def test_other_clients_read_and_write_the_same_values(prefix: str, store: AzureB
     assert client.download_blob().readall() == b"ours"
     client.upload_blob(b"theirs", overwrite=True)
     assert store.get("größe 100%+~a'(b)/k") == b"theirs"
+
+
+def test_a_listing_is_read_as_a_parser_would_read_it(store: AzureBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[bytes] = []
+    read = azure_client._page
+    monkeypatch.setattr(azure_client, "_page", lambda text: (texts.append(text), read(text))[1])
+    keys = {
+        "a&b",
+        "a<b>c",
+        "&amp;",
+        "&copy",
+        "\"q\" 'r'",
+        "größe",
+        "c/0/0",
+        "c/0/1",
+        "]]>",
+        "<Name>",
+        "%41",
+        "a;b&#65;",
+    }
+    store.set_many((key, b"1") for key in keys)
+    assert set(store.list_prefix()) == keys
+    assert set(store.list_dir()) == {key.partition("/")[0] + "/" * ("/" in key) for key in keys}
+    assert len(texts) == 2
+    for text in (*texts, texts[0].replace(b"<NextMarker/>", b"<NextMarker>a&amp;b</NextMarker>")):
+        assert read(text) == azure_client._parsed(text)
+    for text in (texts[0][:-5], b"", b"<html></html>", texts[0].replace(b"<Blobs>", b"<Blobs><Blob></Blob>")):
+        assert read(text) is None
 
 
 def test_long_values_come_whole_and_in_parts(store: AzureBlobStore) -> None:

@@ -219,6 +219,7 @@ def test_an_answer_that_is_no_listing_is_an_error() -> None:
     for body in (
         b"<html>",
         b"<EnumerationResults/>",
+        b"<EnumerationResults><Blobs><Blob><Name>\xff</Name></Blob></Blobs></EnumerationResults>",
         b"",
         b"<EnumerationResults><Blobs><Blob/></Blobs></EnumerationResults>",
     ):
