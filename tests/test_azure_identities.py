@@ -39,7 +39,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> str:
     server = servers.azure.secure_server()
     for name in ("ACCOUNT", "KEY", "SAS_TOKEN", "CONNECTION_STRING"):
         monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.authority))
     return server.endpoint()
 
 

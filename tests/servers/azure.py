@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from servers.certificates import Authority
 from servers.process import Process, directory, free_port, need
 
 __all__ = ["ACCOUNT", "CONTAINER", "KEY", "Azurite", "Secure", "secure_server", "server", "token"]
@@ -62,16 +63,15 @@ class Secure(Azurite):
 
     Attributes
     ----------
-    certificate : Path
-        What clients must trust.
+    authority : Path
+        Whom clients must trust.
     """
 
     def __init__(self) -> None:
-        place = directory("certificate")
-        self.certificate = place / "certificate.pem"
-        key = place / "key.pem"
-        _make_certificate(self.certificate, key)
-        super().__init__("--cert", str(self.certificate), "--key", str(key), "--oauth", "basic")
+        authority = Authority()
+        self.authority = authority.path
+        certificate = str(authority.certificate("IP:127.0.0.1"))
+        super().__init__("--cert", certificate, "--key", certificate, "--oauth", "basic")
 
     def endpoint(self, port: int | None = None) -> str:
         return super().endpoint(port).replace("http:", "https:")
@@ -80,28 +80,8 @@ class Secure(Azurite):
         from azure.storage.blob import BlobServiceClient
 
         credential = {"account_name": ACCOUNT, "account_key": KEY}
-        verify = str(self.certificate)
+        verify = str(self.authority)
         return BlobServiceClient(self.endpoint(), credential=credential, retry_total=0, connection_verify=verify)
-
-
-def _make_certificate(certificate: Path, key: Path) -> None:
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=2))
-    signed = builder.add_extension(names, critical=False).sign(private, hashes.SHA256())
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    form = serialization.PrivateFormat.PKCS8
-    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
 def token(*, seconds: float = 3600, audience: str = "https://storage.azure.com") -> str:
