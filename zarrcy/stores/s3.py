@@ -18,7 +18,7 @@ __all__ = ["S3Store"]
 # Kept for the stores that share a client, whatever each of them has in flight.
 MIN_CONNECTIONS = 64
 
-_TEXTS = ("region", "endpoint_url", "profile", "storage_class")
+_TEXTS = ("region", "endpoint_url", "profile", "storage_class", "engine")
 
 
 class S3Store(ObjectStore):
@@ -47,6 +47,9 @@ class S3Store(ObjectStore):
         Returns a mapping with ``access_key``, ``secret_key`` and optionally ``token`` and ``expiry``, or a tuple of
         them; it is called again before they expire. By default the SDK looks for credentials: in the environment, the
         shared files, the role of the machine.
+    engine : {None, "obstore"}
+        What makes the requests: zarrcy's own client, or the package obstore (``pip install "zarrcy[obstore]"``), which
+        the SDK's credentials are given to.
     retry, max_concurrency
         As of `zarrcy.stores.object_store.ObjectStore`.
 
@@ -89,6 +92,7 @@ class S3Store(ObjectStore):
         storage_class: str | None = None,
         anonymous: bool = False,
         credentials: Callable[[], Any] | None = None,
+        engine: str | None = None,
         retry: Retry | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
     ) -> None:
@@ -107,6 +111,9 @@ class S3Store(ObjectStore):
         if credentials is not None and anonymous:
             raise TypeError("anonymous=True: expected no credentials= beside it")
         self._credentials = credentials
+        if engine not in (None, "obstore"):
+            raise ValueError(f'engine: expected None or "obstore", got {engine!r}')
+        self.engine = engine
         self._settings: Settings | None = None
         self._identity: Identity | None = None
 
@@ -179,7 +186,7 @@ class S3Store(ObjectStore):
     def _client_key(self) -> Hashable:
         self._settings = settings = Settings(self.region, self.endpoint_url, self.profile)
         n_connections = max(self.max_concurrency, MIN_CONNECTIONS)
-        key = ("s3", self.bucket, self.storage_class, n_connections)
+        key = ("s3", self.engine, self.bucket, self.storage_class, n_connections)
         if self._credentials is not None:
             # Whoever gives the same callable has the same credentials, as long as the client holds it.
             return *key, id(self._credentials), settings.digest(None)
@@ -192,6 +199,10 @@ class S3Store(ObjectStore):
         settings = self._settings
         assert settings is not None
         identity = Rotating(self._credentials) if self._credentials is not None else self._identity
+        if self.engine is not None:
+            from zarrcy.stores.s3_obstore import make_client
+
+            return make_client(self.bucket, settings, identity, self.storage_class)
         n_connections = max(self.max_concurrency, MIN_CONNECTIONS)
         return S3Client(
             settings.place(self.bucket), identity, settings.certificates(), self.storage_class, n_connections
