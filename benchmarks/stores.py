@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,11 +25,14 @@ import numpy as np
 
 import zarrcy
 from zarrcy.stores import (
+    AzureBlobStore,
     FilesystemStore,
+    GCSStore,
     GridFSStore,
     MemoryStore,
     MnesiaStore,
     MockStore,
+    S3Store,
     SharedMemoryStore,
     SQLiteStore,
     Store,
@@ -38,6 +41,7 @@ from zarrcy.stores import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 
+from cloud_clients import GCS, Azure, Boto, azure_container, gcs_place, s3_server
 from plain_clients import Archive, Blocks, Client, Database, Dict, Files, GridFS, Libei, erlang_node, mongodb_server
 
 SIZES = {"1 KiB": 1 << 10, "100 KiB": 100 << 10, "8 MiB": 8 << 20}
@@ -54,6 +58,18 @@ def mnesia(place: Path) -> Store:
 
 def mongo_gridfs(place: Path) -> Store:
     return GridFSStore(mongodb_server().url(), bucket="store", array_id="benchmark")
+
+
+def s3(place: Path) -> Store:
+    return S3Store("arrays", prefix="benchmark", endpoint_url=s3_server().endpoint)
+
+
+def gcs(place: Path) -> Store:
+    return GCSStore(**gcs_place(), prefix="benchmark")
+
+
+def azure_blob(place: Path) -> Store:
+    return AzureBlobStore(**azure_container(), prefix="benchmark")
 
 
 @contextmanager
@@ -77,11 +93,14 @@ class Entry(NamedTuple):
 
 
 STORES: dict[str, Entry] = {
+    "azure_blob": Entry(azure_blob, Azure, "azure-storage-blob"),
     "filesystem": Entry(lambda place: FilesystemStore(place / "store"), Files, "open, write, rename"),
+    "gcs": Entry(gcs, GCS, "google-cloud-storage"),
     "memory": Entry(lambda place: MemoryStore(), Dict, "dict"),
     "mnesia": Entry(mnesia, Libei, "libei"),
     "mock over memory": Entry(lambda place: MockStore(), Dict, "dict"),
     "mongo_gridfs": Entry(mongo_gridfs, GridFS, "gridfs of pymongo"),
+    "s3": Entry(s3, Boto, "boto3"),
     "shared_memory": Entry(shared_memory, Blocks, "a SharedMemory for each key, not atomic"),
     "sqlite": Entry(lambda place: SQLiteStore(place / "store.db"), Database, "sqlite3"),
     "zip": Entry(lambda place: ZipStore(place / "a.zip", mode="w"), Archive, "zipfile"),
@@ -166,24 +185,39 @@ def whole(store: Store, client: Client, mib: int, n_threads: int, rounds: int) -
     return found
 
 
-def measure(name: str, place: Path, mib: int, rounds: int) -> tuple[list[str], list[str]]:
-    """The lines of a store in the two tables."""
+class Value(NamedTuple):
+    """Getting or setting a value, in seconds for one."""
+
+    store: str
+    what: str
+    size: str
+    times: Times
+
+
+class Whole(NamedTuple):
+    """Reading or writing an array, in seconds for all of it."""
+
+    store: str
+    what: str
+    n_threads: int
+    nbytes: int
+    times: Times
+
+
+def measure(name: str, place: Path, mib: int, rounds: int) -> Iterator[Value | Whole]:
+    """All that is measured of a store."""
     entry = STORES[name]
-    latencies, throughputs = [], []
     with entry.store(place) as store:
         client = entry.client(place)
         try:
             for size, nbytes in SIZES.items():
                 for what, times in values(store, client, nbytes, rounds).items():
-                    cells = [name, f"{what} {size}", f"{1e6 * times.wall:.1f}", f"{1e6 * times.plain_wall:.1f}"]
-                    latencies.append(row([*cells, *ratios(times), entry.reference]))
+                    yield Value(name, what, size, times)
             for n_threads in THREADS:
                 for what, times in whole(store, client, mib, n_threads, rounds).items():
-                    cells = [f"{mib * CHUNK_NBYTES / seconds / 1e6:.0f}" for seconds in (times.wall, times.plain_wall)]
-                    throughputs.append(row([name, what, str(n_threads), *cells, *ratios(times), entry.reference]))
+                    yield Whole(name, what, n_threads, mib * CHUNK_NBYTES, times)
         finally:
             client.close()
-    return latencies, throughputs
 
 
 def ratios(times: Times) -> list[str]:
@@ -192,13 +226,26 @@ def ratios(times: Times) -> list[str]:
     return [f"{ours / theirs:.2f}" if theirs > 0 else "-" for ours, theirs in pairs]
 
 
-def row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def table(titles: str, lines: list[str]) -> str:
+def table(titles: str, rows: Iterable[Sequence[str]]) -> str:
     names = titles.split(", ")
-    return "\n".join([row(names), row(["---"] * len(names)), *lines])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows))
+
+
+def tables(records: Sequence[Value | Whole]) -> tuple[str, str]:
+    """The table of values and that of arrays."""
+    latencies, throughputs = [], []
+    for it in records:
+        reference = STORES[it.store].reference
+        if isinstance(it, Value):
+            cells = [f"{1e6 * seconds:.1f}" for seconds in (it.times.wall, it.times.plain_wall)]
+            latencies.append([it.store, f"{it.what} {it.size}", *cells, *ratios(it.times), reference])
+        else:
+            cells = [f"{it.nbytes / seconds / 1e6:.0f}" for seconds in (it.times.wall, it.times.plain_wall)]
+            throughputs.append([it.store, it.what, str(it.n_threads), *cells, *ratios(it.times), reference])
+    return (
+        table("store, call, µs, µs plain, CPU ratio, wall ratio, plain client", latencies),
+        table("store, array, threads, MB/s, MB/s plain, CPU ratio, wall ratio, plain client", throughputs),
+    )
 
 
 def main() -> None:
@@ -207,21 +254,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement (7)")
     parser.add_argument("--mib", type=int, default=64, help="size of the array in MiB (64)")
     parser.add_argument("--place", help="directory for the stores on disk; by default a temporary one")
+    parser.add_argument("--output", type=Path, help="write the page on the comparison of stores to this file")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.stores if name not in STORES]
     if unknown:
         parser.error(f"expected some of {', '.join(STORES)}, got {', '.join(unknown)}")
-    latencies: list[str] = []
-    throughputs: list[str] = []
+    records: list[Value | Whole] = []
     for name in arguments.stores or STORES:
         with tempfile.TemporaryDirectory(dir=arguments.place) as place:
-            for lines, more in zip(
-                (latencies, throughputs), measure(name, Path(place), arguments.mib, arguments.rounds)
-            ):
-                lines.extend(more)
-    print(table("store, call, µs, µs plain, CPU ratio, wall ratio, plain client", latencies))
-    print()
-    print(table("store, array, threads, MB/s, MB/s plain, CPU ratio, wall ratio, plain client", throughputs))
+            records += measure(name, Path(place), arguments.mib, arguments.rounds)
+            print(f"{name}: measured", file=sys.stderr)
+    if arguments.output is None:
+        print("\n\n".join(tables(records)))
+    else:
+        from stores_page import page
+
+        arguments.output.write_text(page(records, *tables(records), rounds=arguments.rounds, mib=arguments.mib))
 
 
 if __name__ == "__main__":
