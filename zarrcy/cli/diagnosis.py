@@ -11,6 +11,8 @@ from typing import Any
 import zarrcy
 from zarrcy.errors import ConflictError, ZarrcyError
 from zarrcy.stores import Store
+from zarrcy.stores.object_store import ObjectStore
+from zarrcy.stores.retry import Retry
 
 __all__ = ["diagnose"]
 
@@ -18,6 +20,8 @@ Document = dict[str, Any]
 
 N_TRIES = 5
 PROBE_NBYTES = 100_000
+# The seconds in which a service that does not answer is asked again.
+DEADLINE = 5.0
 
 # What a step that fails makes pointless to try.
 NEEDS = {
@@ -70,6 +74,8 @@ class Diagnosis:
 
     def open(self) -> str:
         self.store = zarrcy.stores.open(self.target)
+        if isinstance(self.store, ObjectStore):
+            self.store.retry = Retry(deadline=DEADLINE)
         return repr(self.store)
 
     def reach(self) -> str:

@@ -82,7 +82,7 @@ class ObstoreClient(ObjectClient):
         options: dict[str, Any] = {} if version is None else {"if_match": version}
         if span is not None:
             options["range"] = _range(span)
-        answer = self._do(lambda: self._found(name, options), absent=True)
+        answer = self._find(name, options)
         if not isinstance(answer, Refusal):
             return answer
         if answer.is_absence:
@@ -96,6 +96,10 @@ class ObstoreClient(ObjectClient):
         if found is not None and version not in (None, found.version):
             raise ConflictError("expected the version that was read before, got another", store=self.url)
         return found
+
+    def _find(self, name: str, options: dict[str, Any]) -> Found | Refusal:
+        answer: Found | Refusal = self._do(lambda: self._found(name, options), absent=True)
+        return answer
 
     def _found(self, name: str, options: dict[str, Any]) -> Found:
         result = self._obstore.get(self._store, name, options=options)
@@ -115,13 +119,13 @@ class ObstoreClient(ObjectClient):
     def head(self, name: str) -> Found | None:
         # Not HEAD: its answers have no body, which would say whether the key or the bucket is absent.
         options = {"range": (0, 1)}
-        answer = self._do(lambda: self._found(name, options), absent=True)
+        answer = self._find(name, options)
         if not isinstance(answer, Refusal):
             return answer._replace(value=b"", checksum=None)
         if answer.is_absence:
             return None
         # It is empty: no range lies in it.
-        answer = self._do(lambda: self._found(name, {}), absent=True)
+        answer = self._find(name, {})
         if not isinstance(answer, Refusal):
             return answer._replace(value=b"", checksum=None)
         if answer.is_absence:
@@ -145,7 +149,7 @@ class ObstoreClient(ObjectClient):
         answer = self._do(request, absent=condition is not None)
         if isinstance(answer, Refusal):
             raise ConflictError("expected the version that was read before, got none", store=self.url)
-        return answer
+        return str(answer)
 
     def delete(self, name: str) -> None:
         self._do(lambda: self._obstore.delete(self._store, name), absent=True)

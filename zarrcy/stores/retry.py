@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # Errors after which nothing has happened, and which another try may get over.
 PASSING = (ThrottledError, UnavailableError)
+# Of these, what another try does not get over, by its `code`.
+LASTING = frozenset({"certificate"})
 
 # The rate is halved at most so often, in seconds: the answers to requests that were under way say nothing new.
 HALVING_INTERVAL = 1.0
@@ -157,6 +159,8 @@ class Attempts:
     def failed(self, error: StoreError) -> None:
         """Pause before the next try; when there is no time for one, raise the error."""
         retrier = self.retrier
+        if error.code in LASTING:
+            raise error
         self.n_failed += 1
         retrier.pace.failed(error)
         asked = getattr(error, "retry_after", None) or 0.0
