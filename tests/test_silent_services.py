@@ -9,10 +9,14 @@ import time
 import pytest
 from servers.scripted import SILENCE, Scripted
 
+from zarrcy.stores.azure import AzureBlobStore
 from zarrcy.stores.gcs import GCSStore
 from zarrcy.stores.s3 import S3Store
 
 STORES = {
+    "azure_blob": lambda url: AzureBlobStore(
+        "account", container="data", endpoint=f"{url}/account", account_key="c2VjcmV0", max_concurrency=8
+    ),
     "gcs": lambda url: GCSStore("bucket", endpoint=url, credentials="anonymous", max_concurrency=8),
     "s3": lambda url: S3Store("bucket", endpoint_url=url, anonymous=True, max_concurrency=8),
 }

@@ -22,6 +22,7 @@ from zarrcy.errors import ConflictError, StoreError, UnavailableError
 from zarrcy.stores.azure_credentials import EXTRA, Credential, Source
 from zarrcy.stores.azure_errors import REFUSALS, SERVICE, answer_error, raised_error
 from zarrcy.stores.catalogue import require
+from zarrcy.stores.connections import Connections
 from zarrcy.stores.object_client import BrokenBodyError, Checksum, Condition, Found, ObjectClient, Page, Span
 from zarrcy.stores.object_reads import checksum_of
 from zarrcy.stores.service_errors import connection_error
@@ -75,7 +76,11 @@ class AzureClient(ObjectClient):
         self._source = source
         self._signer: tuple[Credential, Any] | None = None
         self._lock = threading.Lock()
-        self._transport = _transport(endpoint)
+        self._connections = Connections()
+        self._transport = _transport(endpoint, self._connections)
+
+    def interrupt(self) -> None:
+        self._connections.break_off()
 
     def close(self) -> None:
         self._transport.session.close()
@@ -432,7 +437,7 @@ def _checksum(headers: Mapping[str, str]) -> Checksum | None:
     return Checksum("md5", value) if len(value) == 16 else None
 
 
-def _transport(endpoint: str) -> Any:
+def _transport(endpoint: str, connections: Connections) -> Any:
     """A transport with enough sockets, that looks at the environment once and reads no passwords from ~/.netrc."""
     transport = require("azure.core.pipeline.transport", EXTRA)
     import requests
@@ -447,6 +452,7 @@ def _transport(endpoint: str) -> Any:
     adapter = HTTPAdapter(
         pool_maxsize=CONNECTIONS, max_retries=Retry(total=False, redirect=False, raise_on_status=False)
     )
+    connections.of(adapter.poolmanager)
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return transport.RequestsTransport(
