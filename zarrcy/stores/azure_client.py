@@ -325,9 +325,10 @@ class AzureClient(ObjectClient):
         except StoreError as error:
             return error.with_traceback(None)
         except HttpResponseError as error:
-            if error.response is None:
+            answer: Any = error.response
+            if answer is None:
                 return raised_error(error, kind, store=self.url)
-            return answer_error(error.response.status_code, error.response.headers, "", kind, store=self.url)
+            return answer_error(answer.status_code, answer.headers, "", kind, store=self.url)
         except AzureError as error:
             return raised_error(error, kind, store=self.url)
         for part in parts:

@@ -193,7 +193,7 @@ class S3Client(ObjectClient):
         if self._identity is not None:
             self._sign(method, url, headers, body)
         try:
-            return self._pools.urlopen(
+            answer: urllib3.BaseHTTPResponse = self._pools.urlopen(
                 method,
                 url,
                 body=body,
@@ -204,6 +204,7 @@ class S3Client(ObjectClient):
                 retries=False,
                 redirect=False,
             )
+            return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             failure = connection_error("S3", error, store=self.place.base)
         # Not chained: the headers, and with them a token, are in the variables of its traceback.
