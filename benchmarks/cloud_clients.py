@@ -34,12 +34,12 @@ def azure_container() -> dict[str, Any]:
 class Boto:
     """The S3 client of boto3, which threads share."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, endpoint: str = "") -> None:
         import boto3
         from botocore.config import Config
 
         config = Config(max_pool_connections=64, s3={"addressing_style": "path"})
-        self.client: Any = boto3.client("s3", endpoint_url=s3_server().endpoint, config=config)
+        self.client: Any = boto3.client("s3", endpoint_url=endpoint or s3_server().endpoint, config=config)
 
     def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket="arrays", Key=f"plain/{key}")["Body"].read()
@@ -54,14 +54,15 @@ class Boto:
 class GCS:
     """The bucket of google-cloud-storage, which threads share."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, endpoint: str = "") -> None:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
         from requests.adapters import HTTPAdapter
 
         options = gcs_place()
+        endpoint = endpoint or options["endpoint"]
         self.client: Any = storage.Client(
-            "plain", credentials=AnonymousCredentials(), client_options={"api_endpoint": options["endpoint"]}
+            "plain", credentials=AnonymousCredentials(), client_options={"api_endpoint": endpoint}
         )
         self.client._http.mount("http://", HTTPAdapter(pool_connections=64, pool_maxsize=64))
         self.bucket = self.client.bucket(options["bucket"])
@@ -79,8 +80,12 @@ class GCS:
 class Azure:
     """The container client of azure-storage-blob, which threads share."""
 
-    def __init__(self, place: Path) -> None:
-        self.client: Any = of_the_tests("azure").server().plain_client()
+    def __init__(self, place: Path, endpoint: str = "") -> None:
+        from azure.storage.blob import BlobServiceClient
+
+        azure = of_the_tests("azure")
+        credential = {"account_name": azure.ACCOUNT, "account_key": azure.KEY}
+        self.client: Any = BlobServiceClient(endpoint or azure_container()["endpoint"], credential=credential)
         self.container = self.client.get_container_client(azure_container()["container"])
 
     def get(self, key: str) -> bytes:

@@ -10,6 +10,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from typing import NamedTuple
 
 __all__ = ["TO_CLIENT", "TO_SERVER", "Fault", "Proxy"]
@@ -43,10 +44,14 @@ class Fault(NamedTuple):
 
 
 class Proxy:
-    """A listener on `port` that passes everything on to a server on loopback. `hits` counts what was struck."""
+    """A listener on `port` that passes everything on to a server on loopback. `hits` counts what was struck.
 
-    def __init__(self, server_port: int, *, seed: int = 0) -> None:
+    Each answer waits for `latency` seconds.
+    """
+
+    def __init__(self, server_port: int, *, seed: int = 0, latency: float = 0.0) -> None:
         self.server_port = server_port
+        self.latency = latency
         self.refuses = False
         self.hits = 0
         self._random = random.Random(seed)
@@ -143,6 +148,8 @@ class _Connection:
                     self.direction, self.passed = direction, 0
                     if direction == TO_SERVER:
                         self.request = b""
+                    elif self.proxy.latency:
+                        time.sleep(self.proxy.latency)
                 if direction == TO_SERVER:
                     self.request = (self.request + data)[:HEAD]
                 struck = self.proxy.strike(direction, self.request, self.passed, len(data))
