@@ -432,6 +432,7 @@ def test_a_full_mount_is_an_error_that_says_so_and_keeps_the_old_value(tmp_path)
 # ---- speed
 
 
+@pytest.mark.bounds
 def test_get_and_set_cost_little_more_than_the_same_calls_of_the_system(mount):
     """In processor time, with 100 KiB."""
     store = SharedMemoryStore("t", mount=mount)

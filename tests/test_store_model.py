@@ -230,7 +230,7 @@ def run(make, n_examples, n_steps, phases=tuple(Phase)):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=share(n_examples),
+            max_examples=n_examples,
             stateful_step_count=n_steps,
             phases=phases,
             report_multiple_bugs=False,
@@ -245,7 +245,8 @@ def run(make, n_examples, n_steps, phases=tuple(Phase)):
 @pytest.mark.parametrize("name", EVERY)
 def test_a_store_behaves_like_a_dict(name):
     # Stacks are fewer: what lies below them has its own full count.
-    run(EVERY[name], *((500, 100) if name in MAKERS and name not in ON_SERVERS else (50, 40)))
+    n_examples, n_steps = (500, 100) if name in MAKERS and name not in ON_SERVERS else (50, 40)
+    run(EVERY[name], share(n_examples), n_steps)
 
 
 def test_a_refused_write_that_was_done_is_found(monkeypatch):
