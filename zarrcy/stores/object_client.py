@@ -196,7 +196,7 @@ class ObjectClient(ABC):
         """
 
     def interrupt(self) -> None:  # noqa: B027 - it only makes Ctrl-C quicker
-        """End every request that is under way, with an `UnavailableError` where it is waited for."""
+        """End every request that is under way, with a `zarrcy.UnavailableError` where it is waited for."""
 
     def close(self) -> None:  # noqa: B027 - some have nothing to close
         """Close the connections."""

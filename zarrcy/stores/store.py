@@ -59,7 +59,7 @@ class Store(ABC):
     read_only : bool
         Writing raises `zarrcy.ReadOnlyError`.
     priced_as : str
-        The name in `zarrcy.cost.PRICES` of the service that charges for the storage and each request; empty for none.
+        The name in ``zarrcy.cost.PRICES`` of the service that charges for the storage and each request; empty for none.
     clock : Clock
         What `update` waits by; the module `time` unless a store has another.
     """
