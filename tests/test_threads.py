@@ -369,3 +369,54 @@ def test_an_error_of_the_items_is_raised_as_it_is() -> None:
 
     with pytest.raises(KeyError, match="of the items"):
         list(map_unordered(lambda i: i, items(), 3))
+
+
+@pytest.mark.parametrize("keep", ["g", "globals()['keep'] = [g]", "g.close() if os.fork() == 0 else os.wait()"])
+def test_a_map_that_nobody_goes_on_with_keeps_no_thread_and_no_program(keep: str) -> None:
+    code = f"""if True:
+        import os
+        from zarrcy.threads import map_unordered
+        g = map_unordered(str, range(1000), 4)
+        next(g)
+        {keep}
+    """
+    done = in_a_new_process(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_maps_that_nobody_goes_on_with_leave_the_threads_to_others() -> None:
+    kept = [map_unordered(str, range(10_000), 40) for _ in range(6)]
+    for each in kept:
+        next(each)
+    together = threading.Barrier(8)
+    assert sorted(map_unordered(lambda i: (together.wait(30) and i) or i, range(8), 8)) == list(range(8))
+    for each in kept:
+        each.close()
+
+
+def test_a_map_inside_a_call_that_stops_does_not_end_as_if_it_were_complete() -> None:
+    paused = threading.Event()
+    counter, complete = iter(range(2)), []
+
+    def work() -> None:
+        for i in counter:
+            if i == 1:
+                paused.wait(30)
+                raise KeyError("the reason")
+            paused.set()
+            complete.append(list(map_unordered(lambda _: pause(60), range(4), 2)))
+
+    with pytest.raises(KeyError):
+        run_with_helpers(work, 2)
+    assert complete == []
+
+
+def test_calls_work_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+    counter = iter(range(5))
+    run_with_helpers(lambda: [None for _ in counter] and None, 4)
+    assert next(counter, None) is None
+    assert sorted(map_unordered(str, range(5), 4)) == list("01234")

@@ -184,9 +184,13 @@ class _Stop:
     def set(self, error: BaseException) -> None:
         """Let every thread stop; for Ctrl-C those too that wait for an answer."""
         self.event.set()
-        if not isinstance(error, (Exception, Stopped, GeneratorExit)):
-            for waker in list(self.wakers):
+        if isinstance(error, (Exception, Stopped, GeneratorExit)):
+            return
+        for waker in list(self.wakers):
+            try:
                 waker()
+            except Exception:
+                continue  # what matters is the Ctrl-C
 
 
 _stop: contextvars.ContextVar[_Stop | None] = contextvars.ContextVar("zarrcy_stop", default=None)
@@ -247,30 +251,46 @@ def run_with_helpers(work: Callable[[], None], n_threads: int) -> None:
         return
     stop = _Stop(_stop.get())
     token = _stop.set(stop)
+    is_over = False
 
     def guarded() -> None:
+        if is_over:
+            return  # it was left in the queue by a call that got no thread
         try:
             work()
         except BaseException as error:
             stop.set(error)
             raise
 
-    executor = _get_executor()
     helpers: list[Future[None]] = []
     own: Stopped | None = None
     try:
         for _ in range(n_threads - 1):
-            helpers.append(executor.submit(contextvars.copy_context().run, guarded))
+            if not _submit(guarded, helpers):
+                break
         guarded()
     except Stopped as error:
         own = error
+    except BaseException as error:
+        stop.set(error)
+        raise
     finally:
         _stop.reset(token)
+        is_over = True
         errors = _errors_of(helpers, stop)
     if errors:
         raise errors[0]
     if own is not None:
         raise own
+
+
+def _submit(work: Callable[[], None], helpers: list[Future[None]]) -> bool:
+    """Let a thread do some work in a copy of this context; False where none is to be had, as when the program ends."""
+    try:
+        helpers.append(_get_executor().submit(contextvars.copy_context().run, work))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _errors_of(helpers: list[Future[None]], stop: _Stop) -> list[BaseException]:
@@ -287,15 +307,14 @@ def _errors_of(helpers: list[Future[None]], stop: _Stop) -> list[BaseException]:
 def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
     """What `work` makes of each item, as it comes, by up to `n_threads` threads, the caller's among them.
 
-    At most ``2 * n_threads`` results wait to be taken. The first exception is raised; no item is begun after it, nor
-    after the generator is closed, and every started `work` has returned by then.
+    About ``2 * n_threads`` results wait to be taken; then the helpers leave, until there is room again: a generator
+    that nobody goes on with keeps no thread. The first exception is raised; no item is begun after it, nor after the
+    generator is closed, and every started `work` has returned by then.
     """
     if n_threads <= 1:
         yield from map(work, items)
         return
     mapping = _Mapping(work, iter(items), n_threads)
-    executor = _get_executor()
-    helpers = [executor.submit(mapping.context().run, mapping.help_out) for _ in range(n_threads - 1)]
     try:
         while mapping.advance():
             while mapping.results:
@@ -304,10 +323,11 @@ def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threa
         mapping.stop.set(error)  # Ctrl-C, or nobody wants more
         raise
     finally:
-        mapping.end()
-        _errors_of(helpers, mapping.stop)
+        mapping.finish()
     if mapping.errors:
         raise mapping.errors[0]
+    if mapping.was_stopped:
+        raise Stopped
 
 
 class _Mapping(Generic[Item, Result]):
@@ -319,29 +339,27 @@ class _Mapping(Generic[Item, Result]):
 
         self.work = work
         self.items = items
-        self.n_waiting = 2 * n_threads
+        self.n_threads = n_threads
         self.results: collections.deque[Result] = collections.deque()
         self.errors: list[BaseException] = []
+        self.was_stopped = False
         self.n_active = 0
+        self.n_helpers = 0
         self.ended = False
         self.changed = threading.Condition()
-        self.stop = _Stop(_stop.get())
-
-    def context(self) -> contextvars.Context:
-        """That of a thread: in it the call can be stopped."""
-        context = contextvars.copy_context()
-        context.run(_stop.set, self.stop)
-        return context
-
-    def help_out(self) -> None:
-        while self.step(may_wait=True):
-            continue
+        self.stop = _Stop(None)
+        self.helpers: list[Future[None]] = []
+        self.threads: set[int] = set()
+        self.process = os.getpid()
 
     def advance(self) -> bool:
         """Do an item, or wait for one; False when there is nothing more to come."""
+        # Whoever goes on with a generator may be in another call than who made it.
+        self.stop.outer = _stop.get()
         if self.results:
             return not self.errors
-        if self.context().run(lambda: self.step(may_wait=False)):
+        self._call_helpers()
+        if self._in_context(self.step):
             return not self.errors
         with self.changed:
             while not self.results and self.n_active and not self.errors:
@@ -350,14 +368,49 @@ class _Mapping(Generic[Item, Result]):
 
     def take(self) -> Result:
         with self.changed:
-            self.changed.notify()
-            return self.results.popleft()
+            result = self.results.popleft()
+        if len(self.results) <= self.n_threads // 2:
+            self._call_helpers()
+        return result
 
-    def step(self, *, may_wait: bool) -> bool:
+    def _in_context(self, work: Callable[[], bool]) -> bool:
+        """Do some work where the call can be stopped."""
+        token = _stop.set(self.stop)
+        try:
+            return work()
+        finally:
+            _stop.reset(token)
+
+    def _call_helpers(self) -> None:
+        if self.process != os.getpid():
+            return  # the parent's are not here
+        token = _stop.set(self.stop)
+        try:
+            while not self.ended and self.n_helpers < self.n_threads - 1:
+                with self.changed:
+                    self.n_helpers += 1
+                if not _submit(self._help, self.helpers):
+                    with self.changed:
+                        self.n_helpers -= 1
+                    break
+        finally:
+            _stop.reset(token)
+
+    def _help(self) -> None:
+        import threading
+
+        self.threads.add(threading.get_ident())
+        try:
+            while len(self.results) + self.n_active < 2 * self.n_threads and self.step():
+                continue
+        finally:
+            self.threads.discard(threading.get_ident())
+            with self.changed:
+                self.n_helpers -= 1
+
+    def step(self) -> bool:
         """Do one item; False when there is none."""
         with self.changed:
-            while may_wait and not self.ended and len(self.results) + self.n_active >= self.n_waiting:
-                self.changed.wait()
             if self.ended:
                 return False
             try:
@@ -382,9 +435,19 @@ class _Mapping(Generic[Item, Result]):
         """Begin no further item, and after an error wake who pauses."""
         with self.changed:
             self.n_active -= done
-            if error is not None and not isinstance(error, Stopped):
+            if isinstance(error, Stopped):
+                self.was_stopped = True
+            elif error is not None:
                 self.errors.append(error)
                 self.stop.set(error)
             self.ended = True
             self.changed.notify_all()
         return False
+
+    def finish(self) -> None:
+        """End it, and return when the helpers have; but who is one of them, or a forked child, waits for none."""
+        import threading
+
+        self.end()
+        if self.process == os.getpid() and threading.get_ident() not in self.threads:
+            _errors_of(self.helpers, self.stop)

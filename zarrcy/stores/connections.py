@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import weakref
 from typing import Any
 
@@ -22,6 +23,8 @@ class Connections:
 
     def __init__(self) -> None:
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self.n_breaks = 0
 
     def of(self, pools: Any) -> Any:
         """Know every connection that a `urllib3.PoolManager` makes from now on; returns it."""
@@ -30,18 +33,30 @@ class Connections:
         return pools
 
     def _pool_class(self, cls: Any) -> Any:
-        opened = self._open
+        connections = self
 
         class Connection(cls.ConnectionCls):  # type: ignore[misc]
             def connect(self) -> None:
+                n_breaks = connections.n_breaks
                 super().connect()
-                opened.add(self)
+                connections.add(self)
+                if connections.n_breaks != n_breaks:
+                    self.close()
+                    raise ConnectionAbortedError("connections were broken off while this one was made")
 
         return type(cls.__name__, (cls,), {"ConnectionCls": Connection})
 
+    def add(self, connection: Any) -> None:
+        """Know a connection."""
+        with self._lock:
+            self._open.add(connection)
+
     def break_off(self) -> None:
         """End all of them, as if the service had: who waits for an answer gets an error, and may ask again."""
-        for connection in list(self._open):
+        self.n_breaks += 1
+        with self._lock:
+            known = list(self._open)
+        for connection in known:
             sock = getattr(connection, "sock", None)
             if sock is not None:
                 try:
