@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import itertools
+import pickle
 import random
 import ssl
 import threading
 
 import pytest
-from object_clients import DictService, DictStore
+from object_clients import DictClient, DictService, DictStore
 
 from zarrcy.errors import (
     ChecksumError,
@@ -21,7 +22,7 @@ from zarrcy.errors import (
     UnavailableError,
 )
 from zarrcy.stores.clock import VirtualClock
-from zarrcy.stores.object_client import BrokenBodyError
+from zarrcy.stores.object_client import BrokenBodyError, Found
 from zarrcy.stores.object_reads import span_of
 from zarrcy.stores.object_store import NOT_SENT
 from zarrcy.stores.retry import Retry
@@ -321,3 +322,110 @@ def test_a_refused_condition_is_an_answer_and_does_not_slow_down(store):
             with pytest.raises(ConflictError):
                 store.set_if("k", b"2", None)
     assert store.retrier.pace.rate is None
+
+
+# ---- what a second pair of eyes has found
+
+
+def test_a_lost_answer_to_the_probe_does_not_turn_compare_and_swap_off(store):
+    def passes(request):
+        return request()
+
+    for position in range(6):
+        fresh = DictStore(f"s{next(_numbers)}", retry=Retry(seed=1))
+        fresh.clock = VirtualClock()
+        fresh.service.faults += [passes] * position + [loses_the_answer]
+        fresh.set_if("k", b"1", None)
+        assert fresh.supports_cas and fresh._connected().conditions == {"absent": True, "version": True}
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionDeniedError("no"), ThrottledError("busy"), UnavailableError("down", code="unreachable")]
+)
+def test_a_write_that_may_have_happened_is_of_unknown_outcome_whatever_comes_after_it(store, error):
+    probed(store)
+    for write in (
+        lambda: store.set("k", b"1"),
+        lambda: store.set_if("j", b"1", None),
+    ):
+        store.service.faults[:] = [loses_the_answer] + [fails(error)] * 5000
+        with pytest.raises(OutcomeUnknownError):
+            write()
+
+
+def test_a_broken_body_is_a_plain_error_that_can_be_pickled(store):
+    store.set("k", b"value")
+    store.service.faults += [cut_after(0)] * 5000
+    with pytest.raises(UnavailableError) as caught:
+        store.get("k")
+    assert type(caught.value) is UnavailableError
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_value_that_is_cut_and_replaced_again_and_again_ends_at_the_deadline(store):
+    store.set("k", b"value")
+    store.service.faults += [cut_after(3), fails(ConflictError("another"))] * 20_000
+    with pytest.raises(UnavailableError):
+        store.get("k")
+    assert store.clock.monotonic() < 300
+
+
+def test_a_service_that_ignores_the_version_of_a_read_gives_no_torn_value(store):
+    store.set("k", b"old value")
+    version = store.get_with_version("k")[1]
+
+    def ignores(request):
+        store.service.objects["lab/a/k"] = b"new value", "900", ""
+        found = store.service.objects["lab/a/k"]
+        return Found(found[0][3:], found[1], len(found[0]))
+
+    store.service.faults += [cut_after(3), ignores]
+    assert store.get("k", slice(0, 9)) == b"new value"
+    store.service.faults.append(lambda request: Found(b"new value", "900", 9))
+    with pytest.raises(ConflictError):
+        store.get_with_version("k", if_version=version)
+
+
+def test_the_probe_needs_no_right_to_delete_and_is_never_listed(store):
+    delete = DictClient.delete
+
+    def forbidden(self, name):
+        if "probe" in name:
+            raise PermissionDeniedError("no")
+        delete(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DictClient, "delete", forbidden)
+        store.set_if("k", b"1", None)
+    assert any("probe" in name for name in store.service.objects)
+    assert list(store.list_prefix()) == list(store.list_dir()) == ["k"]
+
+
+@pytest.mark.parametrize("folder", ["", ".", "..", "a\\b"])
+def test_a_long_listing_with_one_folder_that_is_no_key_leaves_it_out(store, folder):
+    for i in range(30):
+        store.service.objects[f"lab/a/{folder}/{i}"] = b"", "1", ""
+    assert list(store.list_prefix()) == []
+
+
+def test_a_conflict_of_the_callers_own_is_not_tried_again(store):
+    calls = []
+
+    def change(old):
+        calls.append(old)
+        raise ConflictError("mine")
+
+    with pytest.raises(ConflictError, match="mine"):
+        store.update("k", change)
+    assert len(calls) == 1
+
+
+def test_a_doctor_is_not_misled_by_a_service_that_ignores_conditions(store, monkeypatch):
+    from zarrcy.cli.diagnosis import Diagnosis
+
+    store.service.obeys = False
+    it = Diagnosis("dict://")
+    it.store = store
+    store.set(it.key, it.value)
+    with pytest.warns(ConcurrentWriteWarning):
+        assert "ignored" in it.conditions()

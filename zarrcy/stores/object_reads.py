@@ -93,6 +93,7 @@ class Download:
         # Of a body that broke off: what came, and the version it belongs to.
         self.received = bytearray()
         self.broken: Found | None = None
+        self.n_furthest = 0
 
     def run(self) -> Found | None:
         """The object, whole and checked; ``None`` when there is none.
@@ -112,27 +113,34 @@ class Download:
             try:
                 found = self._checked(self._request())
             except BrokenBodyError as error:
-                if len(error.found.value):
-                    attempts.advanced()
                 self._keep(error.found)
-                attempts.failed(error)
+                if len(self.received) > self.n_furthest:
+                    self.n_furthest = len(self.received)
+                    attempts.advanced()
+                # What came of the value is no part of an error.
+                attempts.failed(UnavailableError(error.message, code=error.code, hint=error.hint))
             except PASSING as error:
                 attempts.failed(error)
-            except ConflictError:
+            except ConflictError as error:
                 if self.broken is None or self.version is not None:
                     raise
                 # It was replaced after the body broke off: what came is of no use.
                 self._forget()
+                attempts.failed(UnavailableError(f"it is replaced again and again: {error.message}", code="conflict"))
             else:
                 self.retrier.pace.succeeded()
                 return found
 
     def _request(self) -> Found | None:
         if self.broken is None:
-            return self.client.get(self.name, self.span, self.version)
+            found = self.client.get(self.name, self.span, self.version)
+            if found is not None and self.version not in (None, found.version):
+                raise ConflictError("expected the version that was read before, got another", key=self.name)
+            return found
         found = self.client.get(self.name, self._rest(self.broken), self.broken.version)
-        if found is None:
-            raise ConflictError("the value was deleted while it was read", key=self.name)
+        # Not every service obeys the condition.
+        if found is None or found.version != self.broken.version:
+            raise ConflictError("the value was replaced while it was read", key=self.name)
         return found._replace(checksum=self.broken.checksum)
 
     def _rest(self, broken: Found) -> Span:

@@ -9,6 +9,7 @@ import secrets
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError, UnavailableError, ZarrcyError
@@ -26,7 +27,7 @@ from zarrcy.stores.store import (
     resolve_part,
     warn_unguarded,
 )
-from zarrcy.threads import map_unordered, woken_by
+from zarrcy.threads import map_unordered, pause, woken_by
 
 __all__ = ["MAX_CONCURRENCY", "ObjectStore"]
 
@@ -44,6 +45,9 @@ LONGEST_PAUSE = 1.0
 
 # The request never reached the service.
 NOT_SENT = frozenset({"unreachable", "name_lookup", "certificate"})
+
+# What the names of objects begin with that find out whether a service obeys conditions.
+PROBE = "zarrcy-probe-"
 
 _numbers = itertools.count()
 
@@ -74,8 +78,7 @@ class ObjectStore(Store):
         check_prefix(self._front)
         self.retry = Retry() if retry is None else retry
         self.max_concurrency = self.concurrency = max_concurrency
-        self._user = next(_numbers)
-        self._shared: Shared | None = None
+        self._acquired: tuple[Shared, int] | None = None
         self._retrier_of: tuple[Shared, Retrier] | None = None
 
     def options(self) -> dict[str, Any]:
@@ -103,11 +106,13 @@ class ObjectStore(Store):
         return self._front + check_key(key)
 
     def _connected(self) -> Shared:
-        shared = self._shared
-        if shared is None or shared.process != os.getpid():
-            shared = self._shared = acquire(self._client_key(), self._make_client, self._user)
-            weakref.finalize(self, shared.release, self._user).atexit = False
-        return shared
+        acquired = self._acquired
+        if acquired is None or acquired[0].process != os.getpid():
+            # A new number each time: who closes the store gives back what it had, not what another thread takes now.
+            user = next(_numbers)
+            acquired = self._acquired = acquire(self._client_key(), self._make_client, user), user
+            weakref.finalize(self, acquired[0].release, user).atexit = False
+        return acquired[0]
 
     @property
     def client(self) -> ObjectClient:
@@ -141,7 +146,7 @@ class ObjectStore(Store):
     @property
     def supports_cas(self) -> bool:  # type: ignore[override]
         """Whether the service is not known to ignore conditions; the first conditional write finds out."""
-        return self._shared is None or self._shared.conditions.get("version", True)
+        return self._acquired is None or self._acquired[0].conditions.get("version", True)
 
     # ---- reading
 
@@ -191,23 +196,25 @@ class ObjectStore(Store):
 
         Objects whose names are no keys, such as the empty ones that stand for folders, are left out.
         """
-        start = self._front + check_prefix(prefix)
+        yield from self._list(self._front + check_prefix(prefix))
+
+    def _list(self, start: str) -> Iterator[str]:
         page = self._page(start, None, by_folder=False)
         if page.token is None:
             yield from self._keys(page.names)
             return
         # The listing is long: its folders can be listed side by side.
-        folders: list[str] = []
+        folders: dict[str, None] = {}
         for each in self._pages(start, by_folder=True):
             yield from self._keys(each.names)
-            folders += each.folders
+            folders |= dict.fromkeys(each.folders)
 
         def list_folder(folder: str) -> list[str]:
             return [name for each in self._pages(folder, by_folder=False) for name in each.names]
 
         if len(folders) == 1:
             # One at a time: a folder of folders may be as long as its parent.
-            yield from self.list_prefix(folders[0].removeprefix(self._front))
+            yield from self._list(*folders)
             return
         for names in map_unordered(list_folder, folders, self.concurrency):
             yield from self._keys(names)
@@ -235,6 +242,8 @@ class ObjectStore(Store):
     def _keys(self, names: Iterable[str]) -> Iterator[str]:
         for name in names:
             key = name[len(self._front) :]
+            if key.rpartition("/")[2].startswith(PROBE):
+                continue
             try:
                 yield check_key(key)
             except ValueError:
@@ -249,14 +258,25 @@ class ObjectStore(Store):
     def delete(self, key: str) -> None:
         self._write(key, lambda name: self.client.delete(name))
 
-    def _write(self, key: str, request: Callable[[str], object]) -> None:
+    def _write(self, key: str, request: Callable[[str], T]) -> T:
         """A write that may arrive twice."""
         self.check_writable()
         name = self._name(key)
+        n_lost = 0
+
+        def attempt() -> T:
+            nonlocal n_lost
+            try:
+                return request(name)
+            except UnavailableError as error:
+                n_lost += error.code not in NOT_SENT
+                raise
+
         try:
-            self._call(key, lambda: request(name))
-        except UnavailableError as error:
-            if error.code in NOT_SENT:
+            return self._call(key, attempt)
+        except StoreError as error:
+            # Whatever the last try met: one before it may have been carried out.
+            if not n_lost:
                 raise
             raise self._unknown(key) from error
 
@@ -311,15 +331,16 @@ class ObjectStore(Store):
             for attempt in itertools.count():
                 begin = self.clock.monotonic()
                 value, version = self.get_with_version(key)
+                changed = change(value)
                 try:
-                    self.set_if(key, change(value), version)
+                    self.set_if(key, changed, version)
                     return
                 except ConflictError:
                     now = self.clock.monotonic()
                     if now > deadline:
                         raise
                 # In the time of one attempt another one succeeds.
-                self.clock.sleep(random.uniform(0, min((now - begin) * 2 ** min(attempt, 10), LONGEST_PAUSE)))
+                pause(random.uniform(0, min((now - begin) * 2 ** min(attempt, 10), LONGEST_PAUSE)), self.clock.sleep)
 
     def _put_once(self, key: str, name: str, value: Buffer, condition: Condition) -> str:
         """A conditional write, though answers may be lost: the object names its writer, and so says whose it is."""
@@ -348,6 +369,8 @@ class ObjectStore(Store):
                     raise
                 return self._own_version(key, name, writer, lost)
             except StoreError as error:
+                if lost is not None:
+                    raise self._unknown(key) from error
                 self._place(error, key)
                 raise
             else:
@@ -358,7 +381,7 @@ class ObjectStore(Store):
         """The version in the way of a write that was sent again: its own, or nobody knows."""
         try:
             found = self._call(key, lambda: self.client.head(name))
-        except UnavailableError as error:
+        except StoreError as error:
             raise self._unknown(key) from error
         if found is not None and found.writer == writer:
             return found.version
@@ -372,7 +395,7 @@ class ObjectStore(Store):
         found = self._call(key, lambda: self.client.head(name))
         if version != (None if found is None else found.version):
             raise ConflictError("expected the version that was read before, got another", store=self.url, key=key)
-        return self._call(key, lambda: self.client.put(name, value, None, ""))
+        return self._write(key, lambda name: self.client.put(name, value, None, ""))
 
     def _obeys(self, asked: str) -> bool:
         """Whether the service obeys conditions: some answer 200 and overwrite. Tried once, on a key of its own."""
@@ -380,34 +403,45 @@ class ObjectStore(Store):
         if asked not in shared.conditions:
             with shared.probing:
                 if asked not in shared.conditions:
-                    shared.conditions.update(self._try_conditions())
+                    try:
+                        shared.conditions.update(self._try_conditions())
+                    except OutcomeUnknownError as error:
+                        raise UnavailableError(
+                            "expected an answer to the first conditional write, which is one of its own: it was lost",
+                            store=self.url,
+                            code="connection_lost",
+                            hint="Nothing of yours was written: try again.",
+                        ) from error
         return shared.conditions[asked]
 
     def _try_conditions(self) -> dict[str, bool]:
-        name = f"{self._front}zarrcy-probe-{secrets.token_hex(16)}"
+        key = f"{PROBE}{secrets.token_hex(16)}"
+        name = self._front + key
 
         def refuses(condition: Condition) -> bool:
             try:
-                self._call(None, lambda: self.client.put(name, b"2", condition, ""))
+                self._put_once(key, name, b"2", condition)
             except ConflictError:
                 return True
             return False
 
         try:
-            first = self._call(None, lambda: self.client.put(name, b"1", None, ""))
+            first = self._call(key, lambda: self.client.put(name, b"1", None, ""))
             obeyed = {"absent": refuses(Condition(None))}
-            second = self._call(None, lambda: self.client.put(name, b"3", None, ""))
+            second = self._call(key, lambda: self.client.put(name, b"3", None, ""))
             obeyed["version"] = refuses(Condition(first)) and not refuses(Condition(second))
         finally:
-            self._call(None, lambda: self.client.delete(name))
+            # Also when the call has to stop. Who may not delete leaves it: no listing shows it.
+            with suppress(StoreError):
+                self.client.delete(name)
         return obeyed
 
     # ---- the rest
 
     def close(self) -> None:
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            shared.release(self._user)
+        acquired, self._acquired = self._acquired, None
+        if acquired is not None:
+            acquired[0].release(acquired[1])
 
 
 def _flat(value: Buffer) -> Buffer:
