@@ -31,7 +31,7 @@ _LATER = "Nothing is wrong with the request: try again later, or with a longer d
 _SILENCES = [
     ("refused", "unreachable", "the connection was refused", "Is it running, at this endpoint?"),
     ("dns error", "name_lookup", "its name cannot be looked up", "Check the endpoint, and the network."),
-    ("certificate", "tls", "TLS failed", "Check the certificate, the clock, and https:// in the endpoint."),
+    ("certificate", "certificate", "its certificate is not trusted", "Check the endpoint, and the clock."),
     ("timed out", "timeout", "it did not answer in time", _LATER),
 ]
 
@@ -49,20 +49,23 @@ class ObstoreClient(ObjectClient):
     url : str
         Where it is, without secrets.
     make : callable
-        Makes obstore's own store.
+        Makes obstore's own store; takes a list for errors of who is asked for credentials, which obstore hides.
     read : callable
         Takes the status and the body of an answer that is none of success.
     """
 
     batch = 1000
 
-    def __init__(self, service: str, url: str, make: Callable[[], Any], read: Callable[[int, bytes], Refusal]) -> None:
+    def __init__(
+        self, service: str, url: str, make: Callable[[list[StoreError]], Any], read: Callable[[int, bytes], Refusal]
+    ) -> None:
         self._obstore = require("obstore", INSTALL)
         self.service = service
         self.url = url
         self._read = read
         self._check_process()
-        self._store = make()
+        self._denials: list[StoreError] = []
+        self._store = make(self._denials)
 
     def _check_process(self) -> None:
         global _user
@@ -179,7 +182,7 @@ class ObstoreClient(ObjectClient):
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
             if isinstance(error, StoreError):
                 raise
-            failure = self._failure(error)
+            failure = self._denials.pop() if self._denials else self._failure(error)
         if isinstance(failure, StoreError):
             raise failure
         if absent and (failure.is_absence or failure.status == 416):
@@ -193,7 +196,9 @@ class ObstoreClient(ObjectClient):
             return self._read(int(match[1]), match[2].strip().encode())
         if isinstance(error, (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError)):
             return ConflictError("expected the version that was read before, got another", store=self.url)
-        code, what, hint = _silence(text.lower(), type(error).__name__)
+        # Names of objects are in URLs and in quotes: they are no reasons.
+        words = re.sub(r'https?://\S+|path: "[^"]*"', "", text).lower()
+        code, what, hint = _silence(words, type(error).__name__)
         return UnavailableError(f"expected an answer of {self.service}: {what}", store=self.url, code=code, hint=hint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from zarrcy.errors import StoreError
 from zarrcy.stores.catalogue import require
 from zarrcy.stores.obstore_client import INSTALL, ObstoreClient
 from zarrcy.stores.s3_answers import Refusal, refusal_in
@@ -24,7 +25,7 @@ def make_client(bucket: str, settings: Settings, identity: Identity | None, stor
     is_virtual = not base.endswith(f"/{bucket}")
     endpoint = base if is_virtual else base.removesuffix(f"/{bucket}")
 
-    def make() -> Any:
+    def make(denials: list[StoreError]) -> Any:
         config: dict[str, Any] = {
             "endpoint": endpoint,
             "region": place.region,
@@ -38,7 +39,7 @@ def make_client(bucket: str, settings: Settings, identity: Identity | None, stor
             config=config,
             client_options={"allow_http": endpoint.startswith("http:"), "connect_timeout": "10s", "timeout": "60s"},
             retry_config={"max_retries": 0},
-            credential_provider=None if identity is None else _provider(identity),
+            credential_provider=None if identity is None else _provider(identity, denials),
         )
 
     return ObstoreClient("S3", place.base, make, _read)
@@ -48,9 +49,13 @@ def _read(status: int, body: bytes) -> Refusal:
     return refusal_in(status, {}, body)
 
 
-def _provider(identity: Identity) -> Any:
+def _provider(identity: Identity, denials: list[StoreError]) -> Any:
     def provide() -> dict[str, Any]:
-        now = identity.current()
+        try:
+            now = identity.current()
+        except StoreError as error:
+            denials.append(error)
+            raise
         return {
             "access_key_id": now.access_key,
             "secret_access_key": now.secret_key,
