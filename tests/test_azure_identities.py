@@ -130,7 +130,7 @@ def test_a_certificate_that_is_not_trusted_is_an_error_that_says_so(
         pytest.raises(UnavailableError) as caught,
     ):
         store.get("k")
-    assert caught.value.code == "tls"
+    assert caught.value.code == "certificate"
 
 
 def test_a_credential_that_fails_is_permission_denied_without_its_words(endpoint: str, tmp_path: Path) -> None:

@@ -110,10 +110,13 @@ class Estimate:
     Attributes
     ----------
     service : str
+    prices_of : str
+        The region and the date of the prices.
     storage, put, get, list, egress : float
     """
 
     service: str
+    prices_of: str
     storage: float
     put: float
     get: float
@@ -126,10 +129,9 @@ class Estimate:
         return self.storage + self.put + self.get + self.list + self.egress
 
     def __str__(self) -> str:
-        prices = PRICES[self.service]
         names = ("storage", "put", "get", "list", "egress", "total")
         lines = [f"{name:8}{getattr(self, name):12.3f}" for name in names]
-        return "\n".join([f"US$ a month, {self.service}, {prices.region}, list prices of {PRICES_DATE}", *lines])
+        return "\n".join([f"US$ a month, {self.service}, {self.prices_of}", *lines])
 
 
 def estimate(
@@ -147,8 +149,8 @@ def estimate(
 
     Parameters
     ----------
-    service : {"s3", "gcs", "azure_blob"}
-        The service.
+    service : {"s3", "gcs", "azure_blob"} or str
+        The service; another one with `prices`.
     nbytes : float
         Stored bytes, compressed.
     n_objects : float
@@ -188,16 +190,18 @@ def estimate(
     egress        36.000
     total         36.965
     """
-    if service not in PRICES:
+    if service not in PRICES and prices is None:
         raise ValueError(f"service: expected one of {', '.join(PRICES)}, got {service!r}")
     numbers = {"nbytes": nbytes, "n_objects": n_objects, "writes": writes, "reads": reads, "listings": listings}
     for name, number in numbers.items():
         if not number >= 0:
             raise ValueError(f"{name}: expected 0 or more, got {number}")
+    prices_of = f"{PRICES[service].region}, list prices of {PRICES_DATE}" if prices is None else prices.region
     prices = PRICES[service] if prices is None else prices
     allowed = prices.free_egress if free_egress else 0
     return Estimate(
         service=service,
+        prices_of=prices_of,
         storage=nbytes / GB * prices.storage,
         put=n_objects * writes / 1000 * prices.put,
         get=n_objects * reads / 1000 * prices.get,
