@@ -429,3 +429,12 @@ def test_a_doctor_is_not_misled_by_a_service_that_ignores_conditions(store, monk
     store.set(it.key, it.value)
     with pytest.warns(ConcurrentWriteWarning):
         assert "ignored" in it.conditions()
+
+
+@pytest.mark.parametrize("version", [5, "€", "a\r\nX: y", b"1"])
+def test_a_version_that_no_service_gives_is_a_conflict(store, version):
+    store.set("k", b"1")
+    with pytest.raises(ConflictError):
+        store.set_if("k", b"2", version)
+    with pytest.raises(ConflictError):
+        store.get_with_version("k", if_version=version)

@@ -110,7 +110,11 @@ class ObjectStore(Store):
         if acquired is None or acquired[0].process != os.getpid():
             # A new number each time: who closes the store gives back what it had, not what another thread takes now.
             user = next(_numbers)
-            acquired = self._acquired = acquire(self._client_key(), self._make_client, user), user
+            try:
+                acquired = self._acquired = acquire(self._client_key(), self._make_client, user), user
+            except StoreError as error:
+                self._place(error, error.key)
+                raise
             weakref.finalize(self, acquired[0].release, user).atexit = False
         return acquired[0]
 
@@ -156,9 +160,13 @@ class ObjectStore(Store):
     def get_with_version(
         self, key: str, part: slice | None = None, *, if_version: Version | None = None
     ) -> tuple[Buffer | None, Version | None]:
-        if if_version is not None and not isinstance(if_version, str):
-            raise ConflictError("expected a version of this store, got another", store=self.url, key=key)
-        return self._read(key, part, if_version)
+        return self._read(key, part, self._own(if_version, key))
+
+    def _own(self, version: Version | None, key: str) -> str | None:
+        """A version, if it can be one of this store: it becomes part of a request."""
+        if version is None or (isinstance(version, str) and version.isascii() and version.isprintable()):
+            return version
+        raise ConflictError("expected a version of this store, got another", store=self.url, key=key)
 
     def _read(self, key: str, part: slice | None, version: str | None) -> tuple[Buffer | None, str | None]:
         name = self._name(key)
@@ -312,11 +320,10 @@ class ObjectStore(Store):
     def set_if(self, key: str, value: Buffer, version: Version | None) -> Version:
         self.check_writable()
         name = self._name(key)
-        if version is not None and not isinstance(version, str):
-            raise ConflictError("expected a version of this store, got another", store=self.url, key=key)
-        if not self._obeys("absent" if version is None else "version"):
-            return self._set_unguarded(key, _flat(value), version)
-        return self._put_once(key, name, _flat(value), Condition(version))
+        own = self._own(version, key)
+        if not self._obeys("absent" if own is None else "version"):
+            return self._set_unguarded(key, _flat(value), own)
+        return self._put_once(key, name, _flat(value), Condition(own))
 
     def update(self, key: str, change: Callable[[Buffer | None], Buffer]) -> None:
         """Replace a value by what `change` makes of it; no update is lost. See `zarrcy.stores.Store.update`.
