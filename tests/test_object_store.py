@@ -8,6 +8,7 @@ import pickle
 import random
 import ssl
 import threading
+from contextlib import suppress
 
 import pytest
 from object_clients import DictClient, DictService, DictStore
@@ -331,10 +332,15 @@ def test_a_lost_answer_to_the_probe_does_not_turn_compare_and_swap_off(store):
     def passes(request):
         return request()
 
-    for position in range(6):
+    def loses_even_a_refusal(request):
+        with suppress(ConflictError):
+            request()
+        raise UnavailableError("the connection was lost", code="connection_lost")
+
+    for position, fault in itertools.product(range(8), (loses_the_answer, loses_even_a_refusal)):
         fresh = DictStore(f"s{next(_numbers)}", retry=Retry(seed=1))
         fresh.clock = VirtualClock()
-        fresh.service.faults += [passes] * position + [loses_the_answer]
+        fresh.service.faults += [passes] * position + [fault]
         fresh.set_if("k", b"1", None)
         assert fresh.supports_cas and fresh._connected().conditions == {"absent": True, "version": True}
 

@@ -410,15 +410,7 @@ class ObjectStore(Store):
         if asked not in shared.conditions:
             with shared.probing:
                 if asked not in shared.conditions:
-                    try:
-                        shared.conditions.update(self._try_conditions())
-                    except OutcomeUnknownError as error:
-                        raise UnavailableError(
-                            "expected an answer to the first conditional write, which is one of its own: it was lost",
-                            store=self.url,
-                            code="connection_lost",
-                            hint="Nothing of yours was written: try again.",
-                        ) from error
+                    shared.conditions.update(self._try_conditions())
         return shared.conditions[asked]
 
     def _try_conditions(self) -> dict[str, bool]:
@@ -426,10 +418,13 @@ class ObjectStore(Store):
         name = self._front + key
 
         def refuses(condition: Condition) -> bool:
+            writer = secrets.token_hex(16)
             try:
-                self._put_once(key, name, b"2", condition)
+                self._call(key, lambda: self.client.put(name, b"2", condition, writer))
             except ConflictError:
-                return True
+                # Nobody else writes there: a try whose answer was lost has written this, or none has.
+                found = self._call(key, lambda: self.client.head(name))
+                return found is None or found.writer != writer
             return False
 
         try:
