@@ -57,7 +57,7 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = {name for name in ("long",) if not config.getoption("--long")}
     if sanitized.KIND:
-        left_out.add("bounds")
+        left_out |= {"bounds", "servers"}
     deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in set(deselected)]

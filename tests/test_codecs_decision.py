@@ -20,6 +20,7 @@ def benchmark():
     del sys.modules["default_chain"]
 
 
+@pytest.mark.bounds
 def test_the_default_chain_is_still_the_one_that_measuring_chooses(benchmark):
     names = ("zstd 1, checksum", DECISION, "blosc lz4 5, bitshuffle + crc32c", "blosc zstd 1, shuffle + crc32c")
     weights = [benchmark.weigh(name, 200, 200, 3) for name in names]

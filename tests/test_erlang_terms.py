@@ -78,6 +78,7 @@ def test_buffers_are_binaries():
     assert decode(memoryview(encode(b"x" * 3_000_000))) == b"x" * 3_000_000
 
 
+@pytest.mark.servers
 def test_a_node_writes_and_reads_every_kind_of_term():
     node = erlang.server()[0]
     source = """[1, -1, 255, 256, -2147483648, 2147483648, 1 bsl 70, -(1 bsl 2400), 1.5, 'größe', <<"abc">>, <<>>, [],
@@ -94,6 +95,7 @@ def test_a_node_writes_and_reads_every_kind_of_term():
     assert node.call("erlang", "apply", ExternalFun("lists", "sum", 1), [[1, 2, 3]]) == 6
 
 
+@pytest.mark.servers
 def test_a_node_reads_what_was_encoded():
     node = erlang.server()[0]
     term = [Atom("größe"), -(2**63), 2**64, (b"\x00\xff", os.urandom(1000)), [], (), 0.1, True]

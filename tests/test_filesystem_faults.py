@@ -57,6 +57,7 @@ def test_when_the_nth_call_of_a_read_fails_there_is_an_exception_and_no_absent_k
     assert run("fail_reads") > 100
 
 
+@pytest.mark.bounds
 def test_an_array_is_opened_with_few_calls(run):
     # v3: opens the directory and the document, asks for what they are, reads. v2 looks for zarr.json first.
     assert run("opening") == {"2": 11, "3": 5}
