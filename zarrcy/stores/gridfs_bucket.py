@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from zarrcy.errors import ChecksumError, StoreError, UnavailableError
 from zarrcy.kernels.checksum import crc32c_of
 from zarrcy.stores.gridfs_errors import broken_answers, is_lost, is_poisoned, is_transient, store_error
-from zarrcy.stores.mongo_clients import SharedClient, acquire
+from zarrcy.stores.mongo_clients import SharedMongoClient, acquire
 from zarrcy.stores.mongo_url import MongoURL
 
 if TYPE_CHECKING:
@@ -152,12 +152,12 @@ class Bucket:
         self.database = database
         self.name = name
         self.url = url
-        self._shared: SharedClient | None = None
+        self._shared: SharedMongoClient | None = None
 
     # ---- the client
 
     @property
-    def shared(self) -> SharedClient:
+    def shared(self) -> SharedMongoClient:
         shared = self._shared
         if shared is not None and shared.process == os.getpid():
             if not shared.retired:

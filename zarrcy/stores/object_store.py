@@ -10,13 +10,14 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError, UnavailableError, ZarrcyError
 from zarrcy.stores.object_client import Condition, ObjectClient, Page
 from zarrcy.stores.object_reads import Download, span_of
+from zarrcy.stores.object_service import ObjectService
 from zarrcy.stores.retry import PASSING, Retrier, Retry
-from zarrcy.stores.shared_clients import Shared, acquire
+from zarrcy.stores.shared_clients import acquire
 from zarrcy.stores.store import (
     UPDATE_TIMEOUT,
     Buffer,
@@ -68,9 +69,6 @@ class ObjectStore(Store):
     coalesce_gap = COALESCE_GAP
     byte_budget = BYTE_BUDGET
 
-    # Keyword arguments of `from_url` and the constructor that a subclass hands on.
-    SHARED_OPTIONS: ClassVar[tuple[str, ...]] = ("retry", "max_concurrency")
-
     def __init__(self, *, prefix: str = "", retry: Retry | None = None, max_concurrency: int = MAX_CONCURRENCY) -> None:
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency: expected at least 1, got {max_concurrency}")
@@ -78,8 +76,8 @@ class ObjectStore(Store):
         check_prefix(self._front)
         self.retry = Retry() if retry is None else retry
         self.max_concurrency = self.concurrency = max_concurrency
-        self._acquired: tuple[Shared, int] | None = None
-        self._retrier_of: tuple[Shared, Retrier] | None = None
+        self._acquired: tuple[ObjectService, int] | None = None
+        self._retrier_of: tuple[ObjectService, Retrier] | None = None
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments that open this storage again, in another process too. No secret is among them."""
@@ -105,17 +103,19 @@ class ObjectStore(Store):
     def _name(self, key: str) -> str:
         return self._front + check_key(key)
 
-    def _connected(self) -> Shared:
+    def _connected(self) -> ObjectService:
         acquired = self._acquired
         if acquired is None or acquired[0].process != os.getpid():
             # A new number each time: who closes the store gives back what it had, not what another thread takes now.
             user = next(_numbers)
             try:
-                acquired = self._acquired = acquire(self._client_key(), self._make_client, user), user
+                key = self._client_key()
+                service = acquire(key, lambda: ObjectService(key, self._make_client()), user)
             except StoreError as error:
                 self._place(error, error.key)
                 raise
-            weakref.finalize(self, acquired[0].release, user).atexit = False
+            acquired = self._acquired = service, user
+            weakref.finalize(self, service.release, user).atexit = False
         return acquired[0]
 
     @property

@@ -1,4 +1,4 @@
-"""Clients of services, one for each container and credential in a process; a forked child makes its own."""
+"""Clients of services, one for each place and credential in a process; a forked child makes its own."""
 
 from __future__ import annotations
 
@@ -6,48 +6,42 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar, cast
 
-from zarrcy.stores.clock import Clock
-from zarrcy.stores.object_client import ObjectClient
-from zarrcy.stores.retry import Pace
 from zarrcy.stores.turns import Turns
 
-__all__ = ["Shared", "acquire"]
+__all__ = ["SharedClient", "acquire"]
 
-TURN_SECONDS = 10.0
+Client = TypeVar("Client")
+Shared = TypeVar("Shared", bound="SharedClient[Any]")
 
 
-class Shared:
-    """A client, and what its users learn about the service together.
+class SharedClient(Generic[Client]):
+    """A client; what its users learn about the service together is a subclass's.
+
+    Parameters
+    ----------
+    key : hashable
+        What it is shared by.
+    client : object
+        It has a method ``close``.
+    turn_seconds : float
+        How long a thread waits for its turn to change a value.
 
     Attributes
     ----------
-    client : ObjectClient
     process : int
         The process that may use it.
-    conditions : dict
-        By what a `Condition` asks for (``"absent"``, ``"version"``): whether the service obeys it.
-    probing : threading.Lock
-        Held by who finds that out.
     turns : Turns
         What threads take to change a value.
     """
 
-    def __init__(self, key: Hashable, client: ObjectClient) -> None:
+    def __init__(self, key: Hashable, client: Client, turn_seconds: float) -> None:
         self.key = key
         self.client = client
         self.process = os.getpid()
-        self.conditions: dict[str, bool] = {}
-        self.probing = threading.Lock()
-        self.turns = Turns(TURN_SECONDS)
-        self._lock = threading.Lock()
-        self._paces: dict[tuple[str, int], Pace] = {}
+        self.turns = Turns(turn_seconds)
         self._users: set[int] = set()
-
-    def pace(self, prefix: str, clock: Clock) -> Pace:
-        """How fast requests below a prefix are sent: services count them by prefix."""
-        with self._lock:
-            return self._paces.setdefault((prefix, id(clock)), Pace(clock))
 
     def release(self, user: int) -> None:
         """Give it back; the last user closes it."""
@@ -57,29 +51,34 @@ class Shared:
             self._users.discard(user)
             if self._users:
                 return
+            self.retire()
+        self.client.close()  # type: ignore[attr-defined]
+
+    def retire(self) -> None:
+        """Let whoever asks from now on get another one."""
+        with _lock:
             if _clients.get(self.key) is self:
                 del _clients[self.key]
-        self.client.close()
 
 
-_clients: dict[Hashable, Shared] = {}
+_clients: dict[Hashable, SharedClient[Any]] = {}
 # Stores that are collected give their clients back, at any moment: also in a thread that holds the lock.
 _lock = threading.RLock()
-# A parent's clients, kept in its child: collecting one would close connections that the parent uses.
-_inherited: list[Shared] = []
+# A parent's clients, kept in its child: collecting one would close connections, or end sessions, of the parent.
+_inherited: list[SharedClient[Any]] = []
 
 
-def acquire(key: Hashable, make: Callable[[], ObjectClient], user: int) -> Shared:
+def acquire(key: Hashable, make: Callable[[], Shared], user: int) -> Shared:
     """The client of this process for a key, for a user of some number; `make` makes it."""
     with _lock:
         while True:
             shared = _clients.get(key)
             if shared is None:
-                shared = _clients[key] = Shared(key, make())
+                shared = _clients[key] = make()
             shared._users.add(user)
             # The last other user may have been collected, and have closed it, until it had this one.
             if _clients.get(key) is shared:
-                return shared
+                return cast("Shared", shared)
 
 
 def _forget_after_fork() -> None:
@@ -90,7 +89,7 @@ def _forget_after_fork() -> None:
 
 
 def _close_all() -> None:
-    for shared in _clients.values():
+    for shared in list(_clients.values()):
         shared.client.close()
 
 
