@@ -38,3 +38,22 @@ def test_a_store_that_is_not_in_the_table_is_refused(wrong: str) -> None:
     done = run(wrong)
     assert done.returncode == 2
     assert f"got {wrong}" in done.stderr and ", ".join(STORES) in " ".join(done.stderr.split())
+
+
+def test_the_page_that_compares_stores_has_a_row_for_each_and_says_how_it_was_measured(tmp_path: Path) -> None:
+    page = tmp_path / "comparison.md"
+    done = run("--rounds", "1", "--mib", "2", "--output", str(page), "memory", "s3", "sqlite")
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    overview = text.split("## Overview")[1].split("## ")[0]
+    assert re.findall(r"^\| (\w+) \| \d+ \| \d+ \| \d+ \| \d+ \| [\d.]+ × one thread \|$", overview, re.M) == [
+        "memory",
+        "s3",
+        "sqlite",
+    ]
+    assert "median of 1 rounds" in " ".join(text.split()) and "s3: SeaweedFS." in " ".join(text.split())
+    assert "mongo_gridfs:" not in text
+    assert len(re.findall(r"^\| (?:memory|s3|sqlite) \| (?:get|set) ", text, re.M)) == 18
+    # Every store has a line in the guide to choosing.
+    for store in ("filesystem", "gcs", "azure", "gridfs", "mnesia", "shared_memory", "zip"):
+        assert f"({store}.md)" in text
