@@ -19,7 +19,7 @@ __all__ = ["PRICES", "PRICES_DATE", "Estimate", "Prices", "advise", "estimate"]
 GB = 10**9
 TB = 1000 * GB
 
-# When the prices below were collected, from what the services have published.
+# When the prices below were written down; docs/costs.md says what they were compared with.
 PRICES_DATE = "2026-11-25"
 
 # The bytes of a stored chunk for which neither requests nor what is read in vain cost much, and the bounds outside of
