@@ -384,6 +384,7 @@ class _Mapping(Generic[Item, Result]):
     def _call_helpers(self) -> None:
         if self.process != os.getpid():
             return  # the parent's are not here
+        self.helpers = [helper for helper in self.helpers if not helper.done()]
         token = _stop.set(self.stop)
         try:
             while not self.ended and self.n_helpers < self.n_threads - 1:
