@@ -63,6 +63,9 @@ def test_prices_of_ones_own():
     own = cost.Prices("here", 1, 2, 3, 4, (cost.Tier(0, 5),))
     it = cost.estimate("gcs", nbytes=2e9, n_objects=1000, writes=1, reads=1, listings=1000, prices=own)
     assert (it.storage, it.put, it.get, it.list, it.egress) == (2, 2, 3, 4, 10)
+    # They need no list prices beside them, and are not shown as such.
+    assert cost.estimate("own cloud", nbytes=2e9, n_objects=1000, prices=own).storage == 2
+    assert str(it).startswith("US$ a month, gcs, here\n") and cost.PRICES_DATE not in str(it)
 
 
 @pytest.mark.parametrize("wrong", [{"nbytes": -1}, {"reads": float("nan")}, {"writes": -0.5}])

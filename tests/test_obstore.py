@@ -9,11 +9,18 @@ import sys
 import numpy as np
 import pytest
 from servers import s3
-from servers.scripted import Answer, Scripted
+from servers.scripted import RESET, Answer, Scripted
 from test_s3_errors import OPERATIONS, OUTCOMES, absent, refusal
 
 import zarrcy
-from zarrcy.errors import ChecksumError, ConflictError, OutcomeUnknownError, PermissionDeniedError, StoreError
+from zarrcy.errors import (
+    ChecksumError,
+    ConflictError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    StoreError,
+    UnavailableError,
+)
 from zarrcy.stores.clock import VirtualClock
 from zarrcy.stores.retry import Retry
 from zarrcy.stores.s3 import S3Store
@@ -126,6 +133,26 @@ def test_a_wrong_secret_is_refused():
     with new(credentials=lambda: (s3.WRITER, "wrong")) as store, pytest.raises(PermissionDeniedError) as caught:
         store.get("k")
     assert caught.value.code == "wrong_secret"
+
+
+def test_credentials_that_cannot_be_had_are_no_lost_connection():
+    def fail():
+        raise RuntimeError("no vault")
+
+    with new(credentials=fail) as store, pytest.raises(PermissionDeniedError) as caught:
+        store.set("k", b"1")
+    assert caught.value.code == "credentials"
+
+
+@pytest.mark.parametrize("key", ["plain", "refused", "certificates", "dns error", "timed out"])
+def test_no_name_of_an_object_is_taken_for_a_reason(key, keys):
+    """The server has read the write, and hangs up: it may have happened, whatever the object is called."""
+    with Scripted(RESET) as server, scripted(server) as store:
+        with pytest.raises(OutcomeUnknownError):
+            store.set(f"{key}/c/0", b"1")
+        with pytest.raises(UnavailableError) as caught:
+            store.get(f"{key}/c/0")
+        assert caught.value.code == "connection_lost"
 
 
 def test_a_forked_child_is_told_that_obstore_does_not_survive_it():

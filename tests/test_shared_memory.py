@@ -223,7 +223,8 @@ def test_the_table_of_a_killed_owner_is_collected_by_the_next_who_opens_any(moun
 
 
 def test_the_command_repair_collects_it(mount, start, monkeypatch):
-    typer = pytest.importorskip("typer.testing")
+    from typer.testing import CliRunner
+
     from zarrcy.cli.app import app
 
     owner = start("make", "t", "public")
@@ -233,7 +234,7 @@ def test_the_command_repair_collects_it(mount, start, monkeypatch):
     monkeypatch.setattr(
         SharedMemoryStore.__init__, "__kwdefaults__", SharedMemoryStore.__init__.__kwdefaults__ | {"mount": mount}
     )
-    said = typer.CliRunner().invoke(app, ["repair", "shm://t"])
+    said = CliRunner().invoke(app, ["repair", "shm://t"])
     assert said.exit_code == 0
     assert "removed the table 't'" in said.output
     assert ".new-left" in said.output

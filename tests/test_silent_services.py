@@ -7,9 +7,11 @@ import threading
 import time
 
 import pytest
+import urllib3
 from servers.scripted import SILENCE, Scripted
 
 from zarrcy.stores.azure import AzureBlobStore
+from zarrcy.stores.connections import Connections
 from zarrcy.stores.gcs import GCSStore
 from zarrcy.stores.s3 import S3Store
 
@@ -53,3 +55,19 @@ def test_ctrl_c_does_not_wait_for_a_silent_service(name, work):
         n = len(server.requests)
         time.sleep(0.1)
         assert len(server.requests) == n
+
+
+def test_a_connection_that_is_made_while_others_are_broken_off_is_not_used(monkeypatch):
+    connections = Connections()
+    pools = connections.of(urllib3.PoolManager())
+    connect = urllib3.connection.HTTPConnection.connect
+
+    def interrupted(self):
+        connect(self)
+        connections.break_off()
+
+    with Scripted(SILENCE) as server:
+        monkeypatch.setattr(urllib3.connection.HTTPConnection, "connect", interrupted)
+        with pytest.raises(urllib3.exceptions.HTTPError, match="broken off"):
+            pools.urlopen("GET", server.url, retries=False)
+        assert server.requests == []

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from zip_files import ITEMS, contents, filled, fork, in_child
 
+import zarrcy
 from zarrcy.errors import ConflictError, PermissionDeniedError, ReadOnlyError, StoreError
 from zarrcy.stores import zip_archive, zip_writer
 from zarrcy.stores.zip import ZipStore
@@ -380,3 +381,11 @@ def test_a_reader_survives_the_close_of_its_store_by_another_thread(path):
     archive = store._reading()
     store.close()
     assert bytes(archive.get("c/0/0", archive.entry("c/0/0"), None)) == ITEMS["c/0/0"]
+
+
+def test_a_path_that_cannot_be_one_locks_no_archive(tmp_path):
+    archive = tmp_path / "a.zip"
+    with pytest.raises(ValueError, match="a//b"):
+        zarrcy.create_array(str(archive), "a//b", shape=4)
+    assert not archive.exists()
+    zarrcy.create_array(str(archive), "a", shape=4).store.close()
