@@ -41,9 +41,9 @@ MAX_NDIM = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
 
 class _Frozen:
-    """Fields that are set once."""
+    """Fields that are set once. They are in `__dict__`: a twin of it is made by one copy."""
 
-    __slots__: tuple[str, ...] = ("_pipelines",)  # the fields are those of the subclass
+    _names: tuple[str, ...]  # of the fields
 
     attributes: dict[str, Any]
     extra_fields: dict[str, Any]
@@ -61,7 +61,7 @@ class _Frozen:
         raise AttributeError(f"{type(self).__name__}.{name}: metadata does not change; use replace()")
 
     def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self._names}
 
     def loose(self) -> dict[str, Any]:
         """What of the fields can be changed in place, as JSON values."""
@@ -69,12 +69,9 @@ class _Frozen:
 
     def twin(self, loose: dict[str, Any]) -> Any:
         """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
-        cls = type(self)
-        twin = object.__new__(cls)
-        put = object.__setattr__
-        for name in cls.__slots__:
-            put(twin, name, loose[name] if name in loose else getattr(self, name))
-        put(twin, "_pipelines", self._pipelines)
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update(loose)
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,7 +135,7 @@ class ArrayMetadata(_Frozen):
     ((10, 50), 'C', 'little')
     """
 
-    __slots__ = (
+    _names = (
         "attributes",
         "chunk_grid",
         "chunk_key_encoding",
@@ -272,7 +269,7 @@ class GroupMetadata(_Frozen):
     {}
     """
 
-    __slots__ = ("attributes", "consolidated", "extra_fields", "zarr_format")
+    _names = ("attributes", "consolidated", "extra_fields", "zarr_format")
 
     attributes: dict[str, Any]
     zarr_format: int

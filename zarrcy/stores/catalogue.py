@@ -215,15 +215,7 @@ def by_name(name: str, /, *, mode: str | None = None, **options: Any) -> Store:
     MemoryStore(name='results')
     """
     _check_mode(mode)
-    cls = _load(name)
-    if hasattr(cls, "for_mode"):
-        store: Store = cls.for_mode(mode, **options)
-    elif name == "filesystem" and mode == "r":
-        # Its own flag keeps it from touching the directory at all.
-        store = cls(**{**options, "read_only": True})
-    else:
-        store = cls(**options)
-    return _restricted(store, mode)
+    return _make(_load(name), mode, options)
 
 
 def require(module: str, install: str) -> ModuleType:
@@ -272,6 +264,11 @@ def _check_mode(mode: str | None) -> None:
         raise ValueError(f"mode: expected one of {', '.join(repr(mode) for mode in MODES)}, got {mode!r}")
 
 
+def _make(cls: type[Store], mode: str | None, options: dict[str, Any]) -> Store:
+    store: Store = cls.for_mode(mode, **options) if hasattr(cls, "for_mode") else cls(**options)
+    return _restricted(store, mode)
+
+
 def _restricted(store: Store, mode: str | None) -> Store:
     if mode != "r" or store.read_only:
         return store
@@ -281,12 +278,8 @@ def _restricted(store: Store, mode: str | None) -> Store:
 
 
 def _open_path(path: str, mode: str | None, options: dict[str, Any]) -> Store:
-    return by_name(
-        "zip" if path.lower().endswith(".zip") and not _is_directory(path) else "filesystem",
-        mode=mode,
-        path=path,
-        **options,
-    )
+    name = "zip" if path.lower().endswith(".zip") and not _is_directory(path) else "filesystem"
+    return _make(_load(name), mode, {"path": path, **options})
 
 
 def _is_directory(path: str) -> bool:

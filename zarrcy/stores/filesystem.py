@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote
 
 from zarrcy.errors import ConflictError, StoreError
@@ -97,10 +97,16 @@ class FilesystemStore(Store):
             text = unquote(text.removeprefix("file://").removeprefix("localhost"))
         if not text or "\0" in text:
             raise ValueError(f"path {text!r}: expected a directory")
-        self.path = os.path.abspath(text)
+        is_normal = text[0] == "/" and text[-1] != "/" and "//" not in text and "/." not in text
+        self.path = text if is_normal else os.path.abspath(text)  # which takes as long as all else here
         self.read_only = read_only
         self.durable = durable
         self._files = self._closed_files()
+
+    @classmethod
+    def for_mode(cls, mode: str | None, **options: Any) -> Self:
+        """The store for a mode of `zarrcy.open`: with ``"r"``, its own flag keeps it from touching the directory."""
+        return cls(**{**options, "read_only": True}) if mode == "r" else cls(**options)
 
     def _closed_files(self) -> Files:
         url = "" if type(self) is FilesystemStore else self.url

@@ -110,11 +110,6 @@ class SharedMemoryStore(FilesystemStore):
         """Open ``shm://table``."""
         return cls.for_mode(mode, table_name=unquote(url.partition("://")[2]), **options)
 
-    @classmethod
-    def for_mode(cls, mode: str | None, **options: Any) -> SharedMemoryStore:
-        """Open a table for what `zarrcy.open` means by `mode`."""
-        return cls(**{**options, "read_only": True} if mode == "r" else options)
-
     @property
     def url(self) -> str:
         """The ``shm://`` URL of the table."""
