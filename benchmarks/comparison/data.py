@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -164,6 +165,7 @@ class Data:
                 np.save(file, FIELDS[field].make(FIELDS[field].shape(self.scale)))
         return np.load(path, mmap_mode="r")
 
+    @functools.cache  # noqa: B019 - of one directory; the row of opening would measure pathlib
     def path(self, layout: Layout, file_format: str = "zarr") -> Path:
         """Where an array lies; `prepare` makes it."""
         return self.root / f"{layout.name}-{self.scale}{FORMATS[file_format]}"

@@ -148,7 +148,7 @@ class Zarrcy(Peer):
     def open(self, layout: Layout) -> Any:
         import zarrcy
 
-        return zarrcy.open_array(self.data.path(layout), mode="r")
+        return zarrcy.open_array(str(self.data.path(layout)), mode="r")
 
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None:
         make_zarr(layout, path, values)

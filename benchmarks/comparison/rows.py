@@ -84,8 +84,8 @@ ROWS = {
         Row("write-raw-64k", _WRITE + "raw, 64 KiB", "writing", "raw-64k", 1.15),
         Row("write-zstd-1m", _WRITE + "zstd 3, 1 MiB", "writing", "zstd-1m", 1.03),
         Row("write-gzip-1m", _WRITE + "gzip 5, 1 MiB", "writing", "gzip-1m", {"libdeflate": 1.02, "zlib-ng": 1.3}),
-        Row("open", "open an array", "opening", "zstd-1m", 15, "us", n_calls=100),
-        Row("import", "import, above NumPy", "importing", None, 15, "ms"),
+        Row("open", "open an array", "opening", "zstd-1m", 15, "us", n_calls=1000),
+        Row("import", "import, above NumPy", "importing", None, 15, "ms", n_calls=9),
         Row("memory", "peak memory of read all, zstd 3, 1 MiB", "memory", "zstd-1m", 280, "MiB"),
     )
 }
