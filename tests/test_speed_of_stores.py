@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "stores.py"
+PEERS = SCRIPT.with_name("remote_peers.py")
 STORES = ("azure_blob", "filesystem", "gcs", "memory", "mnesia", "mock over memory", "mongo_gridfs", "s3")
 STORES += ("shared_memory", "sqlite", "zip")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+def run(*arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=300)
 
 
 def test_every_store_is_measured_against_its_plain_client() -> None:
@@ -57,3 +58,18 @@ def test_the_page_that_compares_stores_has_a_row_for_each_and_says_how_it_was_me
     # Every store has a line in the guide to choosing.
     for store in ("filesystem", "gcs", "azure", "gridfs", "mnesia", "shared_memory", "zip"):
         assert f"({store}.md)" in text
+
+
+def test_both_engines_of_s3_read_what_was_written_through_a_proxy_with_latency() -> None:
+    readers = ["zarrcy", "zarrcy, obstore"]
+    done = run(*readers, "--chunks", "12", "--rounds", "1", "--concurrency", "4", script=PEERS)
+    assert done.returncode == 0, done.stderr
+    for reader in readers:
+        (row,) = re.findall(rf"^\| {reader} \| ([\d.]+) \| (\d+) \| ([\d.]+) \|$", done.stdout, re.M)
+        # 12 answers that wait for 20 ms each, 4 at once.
+        assert int(row[1]) <= 200, reader
+
+
+def test_a_reader_that_is_not_known_is_refused() -> None:
+    done = run("zarrista", script=PEERS)
+    assert done.returncode == 2 and "got zarrista" in done.stderr
