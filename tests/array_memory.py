@@ -1,6 +1,6 @@
 """How much memory and time calls take, measured in a process of their own: a script for the tests, on Linux.
 
-usage: array_memory.py bombs PATH | peak PATH read|write KIND
+usage: array_memory.py bombs PATH | peak PATH read|write KIND | remote URL ENDPOINT
 """
 
 import gzip
@@ -155,6 +155,15 @@ def peak(path, action, kind):
         if kind == "memory":
             growth -= array.nbytes_stored
     print(json.dumps({"growth": growth}))
+
+
+def remote(url, endpoint):
+    """The peak of reading an array of a service as a whole, beyond the items themselves."""
+    array = zarrcy.open_array(url, endpoint_url=endpoint, mode="r")
+    out = np.empty(array.shape, array.dtype)
+    out[...] = 1
+    growth, _ = grown(lambda: array.get_slice(out=out))
+    print(json.dumps({"growth": growth, "total": int(out.sum(dtype="u8"))}))
 
 
 if __name__ == "__main__":

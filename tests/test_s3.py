@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -348,3 +349,25 @@ def test_a_listing_of_1000_keys_takes_a_tenth_of_the_sdks_time_and_a_read_less_t
     print(f"list {own_listing * 1e3:.2f} of {listing * 1e3:.1f} ms, read {own_read * 1e3:.2f} of {read * 1e3:.2f} ms")
     assert own_listing < 0.1 * listing and own_listing < 0.02
     assert own_read < 0.6 * read
+
+
+@pytest.mark.bounds
+@pytest.mark.parametrize("engine", ["", "&engine=obstore"])
+@pytest.mark.parametrize("n_chunks", [32, pytest.param(256, marks=pytest.mark.long)])
+def test_reading_256_mib_or_2_gib_takes_300_mib_beside_the_items(store, n_chunks, engine):
+    """Chunks of 8 MiB that do not become smaller by their codec: 32 at once would be 512 MiB, encoded and decoded."""
+    nbytes = 8 << 20
+    noise = np.random.default_rng(7).integers(0, 256, nbytes, "u1")
+    array = zarrcy.create_array(store, shape=n_chunks * nbytes, chunks=nbytes, dtype="u1", compressor="zstd")
+    for i in range(n_chunks):
+        array[i * nbytes : (i + 1) * nbytes] = noise
+    script = Path(__file__).parent / "array_memory.py"
+    url = f"s3://{store.bucket}/{store.prefix}?region={servers.s3.REGION}{engine}"
+    done = subprocess.run(
+        [sys.executable, str(script), "remote", url, store.endpoint_url], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["total"] == n_chunks * int(noise.sum(dtype="u8"))
+    print(f"{found['growth'] / 2**20:.0f} MiB")
+    assert found["growth"] < 300 << 20
