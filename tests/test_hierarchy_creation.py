@@ -341,7 +341,7 @@ FILLS: list[tuple[str, Any]] = [
     ],
     *[("float32", 1.5), ("float64", float("nan")), ("float64", float("inf")), ("float32", -0.0), ("float16", 3)],
     *[("complex64", 1 - 2j), ("complex128", complex("nan")), ("S3", b"ab"), ("U3", "é中"), ("V2", b"\x01\x02")],
-    *[("M8[ns]", np.datetime64("2020-01-01")), ("M8[s]", np.datetime64("NaT")), ("m8[s]", np.timedelta64(5, "s"))],
+    *[("M8[ns]", np.datetime64("2020-01-01")), ("M8[s]", np.datetime64("NaT", "s")), ("m8[s]", np.timedelta64(5, "s"))],
     *[("int64", 0), ("U3", 0), ("S3", 0), ("V2", 0), ("M8[s]", 0)],
 ]
 
