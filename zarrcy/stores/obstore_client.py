@@ -8,35 +8,75 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from zarrcy.errors import ConflictError, StoreError, UnavailableError
 from zarrcy.stores.catalogue import require
 from zarrcy.stores.object_client import Checksum, Condition, Found, ObjectClient, Page, Span
 from zarrcy.stores.object_reads import checksum_of
-from zarrcy.stores.s3_answers import Refusal
 from zarrcy.stores.store import Buffer
 
-__all__ = ["INSTALL", "ObstoreClient"]
+__all__ = ["INSTALL", "ObstoreClient", "PairedClient", "Refused", "certificates", "client_options"]
 
 INSTALL = "zarrcy[obstore]"
 
-WRITER, CRC32C = "zarrcy-writer", "zarrcy-crc32c"
 LISTED = 1000
+# To connect, and for a whole answer.
+CONNECT_TIMEOUT, TIMEOUT = "10s", "60s"
+# How long obstore keeps a credential before it asks for it again; the SDK refreshes it when it has to.
+KEPT = timedelta(minutes=1)
 
 # How obstore puts the answer of a service into its errors.
 _ANSWER = re.compile(r"non-2xx status code: (\d{3})[^:]*:(.*?)(?:\n\nDebug source|\Z)", re.S)
 _LATER = "Nothing is wrong with the request: try again later, or with a longer deadline."
+_OTHER = "Check the endpoint, and what stands between it and this machine."
 _SILENCES = [
     ("refused", "unreachable", "the connection was refused", "Is it running, at this endpoint?"),
     ("dns error", "name_lookup", "its name cannot be looked up", "Check the endpoint, and the network."),
     ("certificate", "certificate", "its certificate is not trusted", "Check the endpoint, and the clock."),
+    ("timedout", "timeout", "it did not answer in time", _LATER),
     ("timed out", "timeout", "it did not answer in time", _LATER),
+    ("header missing", "broken_answer", "an object has other headers", _OTHER),
+    ("non-partial", "broken_answer", "it sent more than was asked for", _OTHER),
+    ("content_range", "broken_answer", "it sent another range than was asked for", _OTHER),
+    ("content-range", "broken_answer", "it sent another range than was asked for", _OTHER),
 ]
+
+# What it makes of answers of success in which no byte is: emulators of GCS and Azure give them in the place of 416.
+_EMPTY = re.compile(r'CONTENT_RANGE header: "bytes 0--1/0"|Wanted range starting at \d+, but object was only')
+_CRC32C = re.compile("[0-9a-f]{8}")
 
 # The process that has used obstore.
 _user: int | None = None
+
+
+class Refused(NamedTuple):
+    """An answer that is none of success, as the module of the service reads it.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status.
+    error : StoreError
+        What it means.
+    is_absence : bool
+        There is no such object.
+    is_denial : bool
+        The service does not take the credential.
+    text : str
+        What the service says.
+    """
+
+    status: int
+    error: StoreError
+    is_absence: bool = False
+    is_denial: bool = False
+    text: str = ""
 
 
 class ObstoreClient(ObjectClient):
@@ -48,24 +88,96 @@ class ObstoreClient(ObjectClient):
         Its name in messages.
     url : str
         Where it is, without secrets.
-    make : callable
-        Makes obstore's own store; takes a list for errors of who is asked for credentials, which obstore hides.
-    read : callable
-        Takes the status and the body of an answer that is none of success.
+
+    Attributes
+    ----------
+    writer, crc32c : str
+        The names of metadata that an object has.
+    attributes : dict
+        What else is written with it, by the names of obstore.
     """
 
     batch = 1000
+    writer, crc32c = "zarrcy-writer", "zarrcy-crc32c"
 
-    def __init__(
-        self, service: str, url: str, make: Callable[[list[StoreError]], Any], read: Callable[[int, bytes], Refusal]
-    ) -> None:
+    def __init__(self, service: str, url: str) -> None:
         self._obstore = require("obstore", INSTALL)
         self.service = service
         self.url = url
-        self._read = read
+        self.attributes = {"Content-Type": "application/octet-stream"}
         self._check_process()
+        # Errors of who is asked for credentials, which obstore hides.
         self._denials: list[StoreError] = []
-        self._store = make(self._denials)
+        # The credential that obstore was given last.
+        self._given: Any = None
+        self._store = self._opened()
+
+    # ---- what a service adds
+
+    @abstractmethod
+    def _make(self) -> Any:
+        """Obstore's own store."""
+
+    @abstractmethod
+    def _credential(self) -> tuple[Any, dict[str, Any]]:
+        """The credential to use now, and what obstore is told of it."""
+
+    @abstractmethod
+    def _read(self, status: int, body: bytes) -> Refused:
+        """What an answer means that is none of success."""
+
+    def _version(self, described: Mapping[str, Any]) -> str:
+        """The version of an object that obstore describes; empty when it has none."""
+        return described["e_tag"] or ""
+
+    def _mode(self, version: str) -> Any:
+        """How obstore is told to replace this version alone."""
+        return {"e_tag": version}
+
+    def _confirm(self, name: str, refused: Refused) -> None:
+        """Raise what is the matter, if an answer that says that an object is absent is not to be believed."""
+
+    def _renew(self, given: Any) -> bool:
+        """Whether there is another credential than this one, which the service does not take."""
+        return False
+
+    def _is_folder(self, attributes: Mapping[str, str]) -> bool:
+        """Whether these are those of a folder, which some services have among the objects."""
+        return False
+
+    def _provide(self) -> dict[str, Any]:
+        try:
+            self._given, told = self._credential()
+        except StoreError as error:
+            self._denials.append(error)
+            raise
+        return {**told, "expires_at": datetime.now(UTC) + KEPT}
+
+    def _provider(self) -> Callable[[], dict[str, Any]]:
+        """Who obstore asks for credentials. Obstore keeps it, and may not keep this client by it."""
+        method = weakref.WeakMethod(self._provide)
+
+        def provide() -> dict[str, Any]:
+            bound = method()
+            assert bound is not None
+            return bound()
+
+        return provide
+
+    def _opened(self) -> Any:
+        try:
+            return self._make()
+        except StoreError:
+            raise
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            name = type(error).__name__
+        # Without its words: they may show a key.
+        raise StoreError(
+            f"expected a store of obstore, got {name}",
+            store=self.url,
+            code="bad_option",
+            hint="It looks at the environment too: check the variables AWS_*, AZURE_* and GOOGLE_*.",
+        )
 
     def _check_process(self) -> None:
         global _user
@@ -81,77 +193,87 @@ class ObstoreClient(ObjectClient):
 
     # ---- requests
 
+    def _options(self, version: str | None) -> dict[str, Any]:
+        return {} if version is None else {"if_match": version}
+
     def get(self, name: str, span: Span | None, version: str | None) -> Found | None:
-        options: dict[str, Any] = {} if version is None else {"if_match": version}
+        options = self._options(version)
         if span is not None:
             options["range"] = _range(span)
         answer = self._find(name, options)
-        if not isinstance(answer, Refusal):
-            return answer
+        if not isinstance(answer, Refused):
+            return self._expected(answer, version)
         if answer.is_absence:
-            if version is None:
-                return None
-            raise ConflictError("expected the version that was read before, got none", store=self.url)
+            self._confirm(name, answer)
+            return self._expected(None, version)
         if span is None:
-            raise answer.error(self.url)
+            raise answer.error
         # No byte lies in the range: the object is shorter, or empty.
-        found = self.head(name)
-        if found is not None and version not in (None, found.version):
-            raise ConflictError("expected the version that was read before, got another", store=self.url)
+        return self._expected(self.head(name), version)
+
+    def _expected(self, found: Found | None, version: str | None) -> Found | None:
+        if version is not None and (found is None or found.version != version):
+            raise self._conflict()
         return found
 
-    def _find(self, name: str, options: dict[str, Any]) -> Found | Refusal:
-        answer: Found | Refusal = self._do(lambda: self._found(name, options), absent=True)
+    def _conflict(self) -> ConflictError:
+        return ConflictError("expected the version that was read before, got another", store=self.url)
+
+    def _find(self, name: str, options: dict[str, Any]) -> Found | Refused:
+        answer: Found | Refused = self._do(lambda: self._found(name, options), absent=True)
         return answer
 
-    def _found(self, name: str, options: dict[str, Any]) -> Found:
+    def _found(self, name: str, options: dict[str, Any]) -> Found | Refused:
         result = self._obstore.get(self._store, name, options=options)
         meta, attributes = result.meta, result.attributes
-        if not meta["e_tag"]:
-            raise StoreError(
-                f"expected an object, got an answer that is not of {self.service}",
-                store=self.url,
-                code="broken_answer",
-                hint="Check the endpoint, and what stands between it and this machine.",
-            )
+        version = self._version(meta)
+        if not version:
+            raise self._broken(StoreError)
+        if self._is_folder(attributes):
+            return Refused(404, self._broken(StoreError), is_absence=True)
         value = memoryview(result.bytes())
-        stored = attributes.get(CRC32C)
-        checksum = Checksum("crc32c", bytes.fromhex(stored)) if stored else None
-        return Found(value, meta["e_tag"], meta["size"], attributes.get(WRITER, ""), checksum)
+        stored = attributes.get(self.crc32c, "")
+        checksum = Checksum("crc32c", bytes.fromhex(stored)) if _CRC32C.fullmatch(stored) else None
+        return Found(value, version, meta["size"], attributes.get(self.writer, ""), checksum)
+
+    def _broken(self, kind: type[StoreError]) -> StoreError:
+        what = f"expected an object, got an answer that is not of {self.service}"
+        return kind(what, store=self.url, code="broken_answer", hint=_OTHER)
 
     def head(self, name: str) -> Found | None:
         # Not HEAD: its answers have no body, which would say whether the key or the bucket is absent.
         options = {"range": (0, 1)}
         answer = self._find(name, options)
-        if not isinstance(answer, Refusal):
+        if isinstance(answer, Refused) and not answer.is_absence:
+            # It is empty: no range lies in it.
+            answer = self._find(name, {})
+        if not isinstance(answer, Refused):
             return answer._replace(value=b"", checksum=None)
-        if answer.is_absence:
-            return None
-        # It is empty: no range lies in it.
-        answer = self._find(name, {})
-        if not isinstance(answer, Refusal):
-            return answer._replace(value=b"", checksum=None)
-        if answer.is_absence:
-            return None
-        raise answer.error(self.url)
+        if not answer.is_absence:
+            raise answer.error
+        self._confirm(name, answer)
+        return None
 
     def put(self, name: str, value: Buffer, condition: Condition | None, writer: str) -> str:
-        attributes = {"Content-Type": "application/octet-stream", CRC32C: checksum_of("crc32c", value).hex()}
+        attributes = {**self.attributes, self.crc32c: checksum_of("crc32c", value).hex()}
         if writer:
-            attributes[WRITER] = writer
+            attributes[self.writer] = writer
         mode: Any = "overwrite"
         if condition is not None:
-            mode = "create" if condition.version is None else {"e_tag": condition.version}
+            mode = "create" if condition.version is None else self._mode(condition.version)
 
         def request() -> str:
             made = self._obstore.put(
                 self._store, name, bytes(value), attributes=attributes, mode=mode, use_multipart=False
             )
-            return str(made["e_tag"])
+            return self._version(made)
 
         answer = self._do(request, absent=condition is not None)
-        if isinstance(answer, Refusal):
-            raise ConflictError("expected the version that was read before, got none", store=self.url)
+        if isinstance(answer, Refused):
+            self._confirm(name, answer)
+            raise self._conflict()
+        if not answer:
+            raise self._broken(UnavailableError)
         return str(answer)
 
     def delete(self, name: str) -> None:
@@ -174,9 +296,10 @@ class ObstoreClient(ObjectClient):
 
     # ---- answers
 
-    def _do(self, request: Callable[[], Any], *, absent: bool = False) -> Any:
+    def _do(self, request: Callable[[], Any], *, absent: bool = False, renewed: bool = False) -> Any:
         """What a request returns; with `absent`, the refusal that says that there is no such object or range."""
         self._check_process()
+        given = self._given
         try:
             return request()
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
@@ -184,22 +307,89 @@ class ObstoreClient(ObjectClient):
                 raise
             failure = self._denials.pop() if self._denials else self._failure(error)
         if isinstance(failure, StoreError):
-            raise failure
+            # Frames that it has passed hold tokens.
+            raise failure.with_traceback(None)
+        if failure.is_denial and not renewed and self._renew(self._given if given is None else given):
+            # Another one: obstore keeps the credential that was refused.
+            self._store = self._opened()
+            return self._do(request, absent=absent, renewed=True)
         if absent and (failure.is_absence or failure.status == 416):
             return failure
-        raise failure.error(self.url)
+        raise failure.error
 
-    def _failure(self, error: Exception) -> StoreError | Refusal:
+    def _failure(self, error: Exception) -> StoreError | Refused:
+        """What an error of obstore means."""
         text = str(error)
         match = _ANSWER.search(text)
         if match is not None:
             return self._read(int(match[1]), match[2].strip().encode())
+        if _EMPTY.search(text):
+            return Refused(416, self._broken(UnavailableError))
         if isinstance(error, (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError)):
-            return ConflictError("expected the version that was read before, got another", store=self.url)
+            return self._conflict()
         # Names of objects are in URLs and in quotes: they are no reasons.
         words = re.sub(r'https?://\S+|path: "[^"]*"', "", text).lower()
         code, what, hint = _silence(words, type(error).__name__)
         return UnavailableError(f"expected an answer of {self.service}: {what}", store=self.url, code=code, hint=hint)
+
+
+class PairedClient(ObstoreClient):
+    """Values are read and written through obstore, and listed and deleted by zarrcy's own client of the service.
+
+    Obstore does not tell which of several objects could not be deleted, and pages of listings need parameters that not
+    every server knows.
+
+    Parameters
+    ----------
+    service : str
+        As of `ObstoreClient`.
+    url : str
+        As of `ObstoreClient`.
+    own : ObjectClient
+        The client of the service.
+    """
+
+    def __init__(self, service: str, url: str, own: ObjectClient) -> None:
+        self._own = own
+        self.batch = own.batch
+        super().__init__(service, url)
+
+    def head(self, name: str) -> Found | None:
+        return self._own.head(name)
+
+    def delete(self, name: str) -> None:
+        self._own.delete(name)
+
+    def delete_many(self, names: Sequence[str]) -> None:
+        self._own.delete_many(names)
+
+    def list(self, prefix: str, token: str | None, *, by_folder: bool) -> Page:
+        return self._own.list(prefix, token, by_folder=by_folder)
+
+    def interrupt(self) -> None:
+        self._own.interrupt()
+
+    def close(self) -> None:
+        self._own.close()
+
+
+def client_options(endpoint: str, **more: Any) -> dict[str, Any]:
+    """How obstore makes connections to an endpoint.
+
+    Examples
+    --------
+    >>> from zarrcy.stores.obstore_client import client_options
+    >>> client_options("https://example.com")["allow_http"]
+    False
+    """
+    is_open = endpoint.startswith("http:")
+    return {"allow_http": is_open, "connect_timeout": CONNECT_TIMEOUT, "timeout": TIMEOUT, **more}
+
+
+def certificates() -> dict[str, Any]:
+    """The option of obstore for the authorities that requests, on which the SDKs of GCS and Azure stand, is told of."""
+    path = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return {"root_certificate": Path(path).read_bytes()} if path else {}
 
 
 def _silence(text: str, name: str) -> tuple[str, str, str]:

@@ -200,9 +200,9 @@ class S3Store(ObjectStore):
         assert settings is not None
         identity = Rotating(self._credentials) if self._credentials is not None else self._identity
         if self.engine is not None:
-            from zarrcy.stores.s3_obstore import make_client
+            from zarrcy.stores.s3_obstore import S3ObstoreClient
 
-            return make_client(self.bucket, settings, identity, self.storage_class)
+            return S3ObstoreClient(self.bucket, settings, identity, self.storage_class)
         n_connections = max(self.max_concurrency, MIN_CONNECTIONS)
         return S3Client(
             settings.place(self.bucket), identity, settings.certificates(), self.storage_class, n_connections

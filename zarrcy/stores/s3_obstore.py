@@ -2,65 +2,64 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from zarrcy.errors import StoreError
 from zarrcy.stores.catalogue import require
-from zarrcy.stores.obstore_client import INSTALL, ObstoreClient
-from zarrcy.stores.s3_answers import Refusal, refusal_in
+from zarrcy.stores.obstore_client import INSTALL, ObstoreClient, Refused, client_options
+from zarrcy.stores.s3_answers import refusal_in
 from zarrcy.stores.s3_credentials import Identity, Settings
 
-__all__ = ["make_client"]
-
-# How long obstore keeps a credential before it asks for it again; the SDK refreshes it when it has to.
-KEPT = timedelta(minutes=1)
+__all__ = ["S3ObstoreClient"]
 
 
-def make_client(bucket: str, settings: Settings, identity: Identity | None, storage_class: str | None) -> ObstoreClient:
-    """A client of a bucket; see `ObstoreClient`."""
-    place = settings.place(bucket)
-    base = place.base.rstrip("/")
-    # With the bucket in the host or in the path, as the SDK would ask.
-    is_virtual = not base.endswith(f"/{bucket}")
-    endpoint = base if is_virtual else base.removesuffix(f"/{bucket}")
+class S3ObstoreClient(ObstoreClient):
+    """A bucket.
 
-    def make(denials: list[StoreError]) -> Any:
+    Parameters
+    ----------
+    bucket : str
+        Its name.
+    settings : Settings
+        What the SDK found of the place.
+    identity : Identity or None
+        Who asks; ``None`` for nobody.
+    storage_class : str, optional
+        Of what is written.
+    """
+
+    def __init__(self, bucket: str, settings: Settings, identity: Identity | None, storage_class: str | None) -> None:
+        self.bucket = bucket
+        self._place = settings.place(bucket)
+        self._identity = identity
+        self._storage_class = storage_class
+        super().__init__("S3", self._place.base)
+
+    def _make(self) -> Any:
+        base = self._place.base.rstrip("/")
+        # With the bucket in the host or in the path, as the SDK would ask.
+        is_virtual = not base.endswith(f"/{self.bucket}")
+        endpoint = base if is_virtual else base.removesuffix(f"/{self.bucket}")
         config: dict[str, Any] = {
             "endpoint": endpoint,
-            "region": place.region,
+            "region": self._place.region,
             "virtual_hosted_style_request": is_virtual,
-            "skip_signature": identity is None,
+            "skip_signature": self._identity is None,
         }
-        if storage_class is not None:
-            config["storage_class"] = storage_class
+        if self._storage_class is not None:
+            config["storage_class"] = self._storage_class
         return require("obstore.store", INSTALL).S3Store(
-            bucket,
+            self.bucket,
             config=config,
-            client_options={"allow_http": endpoint.startswith("http:"), "connect_timeout": "10s", "timeout": "60s"},
+            client_options=client_options(endpoint),
             retry_config={"max_retries": 0},
-            credential_provider=None if identity is None else _provider(identity, denials),
+            credential_provider=None if self._identity is None else self._provider(),
         )
 
-    return ObstoreClient("S3", place.base, make, _read)
+    def _credential(self) -> tuple[Any, dict[str, Any]]:
+        assert self._identity is not None
+        now = self._identity.current()
+        return None, {"access_key_id": now.access_key, "secret_access_key": now.secret_key, "token": now.token}
 
-
-def _read(status: int, body: bytes) -> Refusal:
-    return refusal_in(status, {}, body)
-
-
-def _provider(identity: Identity, denials: list[StoreError]) -> Any:
-    def provide() -> dict[str, Any]:
-        try:
-            now = identity.current()
-        except StoreError as error:
-            denials.append(error)
-            raise
-        return {
-            "access_key_id": now.access_key,
-            "secret_access_key": now.secret_key,
-            "token": now.token,
-            "expires_at": datetime.now(UTC) + KEPT,
-        }
-
-    return provide
+    def _read(self, status: int, body: bytes) -> Refused:
+        refusal = refusal_in(status, {}, body)
+        return Refused(status, refusal.error(self.url), refusal.is_absence)
