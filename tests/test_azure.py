@@ -40,10 +40,19 @@ def prefix(tmp_path: Path) -> str:
     return tmp_path.as_posix().strip("/")
 
 
+ENGINE: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[None, "obstore"])
+def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores of the test are of one engine, and then of the other."""
+    monkeypatch.setitem(ENGINE, "engine", request.param)
+
+
 def opened(prefix: str, **options: Any) -> AzureBlobStore:
     given = {"account_key", "sas_token", "credential"} & set(options)
     options = {"endpoint": servers.azure.server().endpoint(), **({} if given else {"account_key": KEY}), **options}
-    return AzureBlobStore(ACCOUNT, container=CONTAINER, prefix=prefix, **options)
+    return AzureBlobStore(ACCOUNT, container=CONTAINER, prefix=prefix, **{**ENGINE, **options})
 
 
 @pytest.fixture
@@ -145,6 +154,7 @@ def test_a_connection_string_that_cannot_be_read_is_not_shown(monkeypatch: pytes
         assert caught.value.code == "bad_connection_string" and "canary" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_another_process_takes_the_key_from_the_variables(store: AzureBlobStore, monkeypatch: Any) -> None:
     store.set("k", b"1")
     again = pickle.loads(pickle.dumps(store))
@@ -176,6 +186,7 @@ def test_the_keys_of_an_array_are_those_of_the_guide(prefix: str, store: AzureBl
         assert names(f"{prefix}/{path}") == expected
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("tier", ["Hot", "Cool", None])
 def test_blobs_get_the_tier_that_was_asked_for(prefix: str, tier: str | None) -> None:
     with opened(prefix, access_tier=tier) as store:
@@ -184,6 +195,7 @@ def test_blobs_get_the_tier_that_was_asked_for(prefix: str, tier: str | None) ->
     assert properties.blob_tier == (tier or "Hot")
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_other_clients_read_and_write_the_same_values(prefix: str, store: AzureBlobStore) -> None:
     client = servers.azure.server().plain_client().get_blob_client(CONTAINER, f"{prefix}/größe 100%+~a'(b)/k")
     store.set("größe 100%+~a'(b)/k", b"ours")
@@ -220,6 +232,7 @@ def test_a_listing_is_read_as_a_parser_would_read_it(store: AzureBlobStore, monk
         assert read(text) is None
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_long_values_come_whole_and_in_parts(store: AzureBlobStore) -> None:
     value = np.random.default_rng(1).bytes((5 << 20) + 3)
     store.set("long", memoryview(value))
@@ -231,6 +244,7 @@ def test_long_values_come_whole_and_in_parts(store: AzureBlobStore) -> None:
 # ---- credentials
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_sas_token_does_what_it_permits_and_no_more(prefix: str, store: AzureBlobStore) -> None:
     store.set("k", b"1")
     for text in ("", "?"):
@@ -243,6 +257,7 @@ def test_a_sas_token_does_what_it_permits_and_no_more(prefix: str, store: AzureB
     assert store.get("k") == b"1"
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_the_permissions_of_the_docs_are_enough(prefix: str) -> None:
     with opened(prefix, sas_token=servers.azure.server().sas_token("rwdl")) as store:
         array = zarrcy.create_array(store, shape=4, chunks=2, dtype="int8")
@@ -254,6 +269,7 @@ def test_the_permissions_of_the_docs_are_enough(prefix: str) -> None:
         assert list(store.list_prefix()) == []
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_an_expired_sas_token_is_permission_denied_and_never_an_absent_key(prefix: str) -> None:
     with opened(prefix, sas_token=servers.azure.server().sas_token("racwdl", seconds=-60)) as store:
         for call in (lambda: store.get("k"), lambda: store.exists("k"), lambda: list(store.list_prefix())):
@@ -262,6 +278,7 @@ def test_an_expired_sas_token_is_permission_denied_and_never_an_absent_key(prefi
             assert caught.value.code == "invalid_sas_token" and "expired" in caught.value.hint
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_callable_is_asked_again_before_its_token_ends(prefix: str) -> None:
     given: list[str] = []
 
@@ -324,12 +341,14 @@ def test_while_a_token_holds_nobody_waits_for_the_next_one(monkeypatch: pytest.M
     assert "second" in source.current().value
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_key_that_was_exchanged_is_asked_for_again_when_the_old_one_is_refused(prefix: str) -> None:
     keys = iter([KEY[:-8] + "AAAAAA==", KEY])
     with opened(prefix, credential=lambda: next(keys)) as store:
         assert store.get("k") is None
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_callable_that_fails_or_returns_nonsense_is_permission_denied_without_its_words(prefix: str) -> None:
     def fails() -> str:
         raise RuntimeError("canary")
@@ -340,6 +359,7 @@ def test_a_callable_that_fails_or_returns_nonsense_is_permission_denied_without_
         assert caught.value.code == "credential_failed" and "canary" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_credentials_of_the_sdk_are_taken(prefix: str) -> None:
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 
@@ -377,6 +397,7 @@ def test_of_32_threads_one_fetches_a_token_of_an_identity() -> None:
     assert tokens.calls == 2
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_stores_of_one_credential_share_a_client_and_others_do_not(prefix: str) -> None:
     with opened(prefix) as first, opened(f"{prefix}/b") as second, opened(prefix, sas_token="sv=1&sig=x") as third:
         assert first.client is second.client
@@ -487,6 +508,7 @@ def test_only_the_requests_of_the_docs_are_made(watched: tuple[AzureBlobStore, S
     )
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_conditions_are_obeyed(store: AzureBlobStore) -> None:
     first = store.set_if("k", b"1", None)
     with pytest.raises(ConflictError):

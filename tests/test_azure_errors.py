@@ -25,6 +25,13 @@ from zarrcy.stores.retry import Retry
 # Base64, as a key must be; and so that no test can pass it by chance.
 CANARY = base64.b64encode(b"canary of an account key, 64 bytes long as they are in the cloud").decode()
 ONCE = Retry(deadline=0)
+ENGINE: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[None, "obstore"])
+def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores of the test are of one engine, and then of the other."""
+    monkeypatch.setitem(ENGINE, "engine", request.param)
 
 
 def own(status: int, code: str, text: str = "It says why.", **headers: str) -> Answer:
@@ -39,7 +46,7 @@ def page(status: int) -> Answer:
 
 
 def store_at(endpoint: str, **options: Any) -> AzureBlobStore:
-    options = {"retry": ONCE, **(options or {"account_key": KEY})}
+    options = {"retry": ONCE, **ENGINE, **(options or {"account_key": KEY})}
     store = AzureBlobStore(ACCOUNT, container=CONTAINER, prefix="lab", endpoint=endpoint, **options)
     store.clock = VirtualClock()  # it would ask less often after answers such as 503
     return store
@@ -106,6 +113,7 @@ def test_a_failure_is_never_an_absent_key(failure: str, operation: str, monkeypa
     assert len(server.requests) == 1
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_name_that_cannot_be_looked_up_is_never_an_absent_key(operation: str) -> None:
     # What an account_name that does not exist gives in the cloud.
@@ -113,11 +121,13 @@ def test_a_name_that_cannot_be_looked_up_is_never_an_absent_key(operation: str) 
     check_failure(store, operation, UnavailableError, "name_lookup")
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_port_that_nobody_listens_at_is_never_an_absent_key(operation: str) -> None:
     check_failure(store_at(f"http://127.0.0.1:{free_port()}/{ACCOUNT}"), operation, UnavailableError, "unreachable")
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in LISTINGS])
 def test_only_the_words_of_the_service_make_a_key_absent(operation: str) -> None:
     with Scripted(own(404, "BlobNotFound")) as server, store_at(f"{server.url}/{ACCOUNT}") as store:
@@ -131,6 +141,7 @@ def test_a_range_behind_the_end_is_believed_only_when_the_blob_is_there() -> Non
     assert [request.method for request in server.requests] == ["GET", "HEAD"]
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_missing_chunk_behind_an_error_is_not_the_fill_value() -> None:
     azurite = servers.azure.server()
     with store_at(azurite.endpoint()) as store:
@@ -157,6 +168,7 @@ BAD_KEYS = {
 }
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("bad", BAD_KEYS)
 def test_a_wrong_key_is_invalid_and_the_hint_says_what_to_do(bad: str) -> None:
     with store_at(servers.azure.server().endpoint(), account_key=BAD_KEYS[bad]) as store:
@@ -168,6 +180,7 @@ def test_a_wrong_key_is_invalid_and_the_hint_says_what_to_do(bad: str) -> None:
             assert BAD_KEYS[bad] not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_key_with_a_line_break_at_its_end_is_taken() -> None:
     with store_at(servers.azure.server().endpoint(), account_key=KEY + "\n") as store:
         assert store.get("absent") is None
@@ -190,6 +203,7 @@ def test_a_missing_container_is_an_error_for_reads_and_writes() -> None:
             assert caught.value.code == "no_container"
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_an_archived_blob_says_that_it_must_be_rehydrated() -> None:
     azurite = servers.azure.server()
     with store_at(azurite.endpoint()) as store:
@@ -203,6 +217,7 @@ def test_an_archived_blob_says_that_it_must_be_rehydrated() -> None:
         store.delete("archived")
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_leased_blob_is_an_error_and_no_conflict() -> None:
     azurite = servers.azure.server()
     with store_at(azurite.endpoint()) as store:
@@ -272,6 +287,7 @@ def every_logger(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCapture
         yield caplog
 
 
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("secret", [{"account_key": CANARY}, {"sas_token": SAS}, {"credential": lambda: SAS}])
 def test_a_secret_is_in_no_repr_url_traceback_and_log(secret: Any, every_logger: pytest.LogCaptureFixture) -> None:
     shown: list[str] = []

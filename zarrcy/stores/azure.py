@@ -58,6 +58,9 @@ class AzureBlobStore(ObjectStore):
         ``http://127.0.0.1:10000/devstoreaccount1``.
     access_tier : {"Hot", "Cool", "Cold"}, optional
         Of the blobs that are written; by default that of the account.
+    engine : {None, "obstore"}
+        What reads and writes values: zarrcy's own client, or the package obstore (``pip install "zarrcy[obstore]"``),
+        which the same credential is given to.
     retry : Retry, optional
         Pauses and deadline of repetitions; by default 0.1 to 10 seconds, 120 in all.
     max_concurrency : int, default 32
@@ -105,6 +108,7 @@ class AzureBlobStore(ObjectStore):
         credential: Any = None,
         endpoint: str | None = None,
         access_tier: str | None = None,
+        engine: str | None = None,
         retry: Retry | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
     ) -> None:
@@ -123,6 +127,9 @@ class AzureBlobStore(ObjectStore):
                 f"access_tier: expected one of {', '.join(TIERS)}, got {access_tier!r}; archived blobs cannot be read"
             )
         self.access_tier = access_tier
+        if engine not in (None, "obstore"):
+            raise ValueError(f'engine: expected None or "obstore", got {engine!r}')
+        self.engine = engine
         usual = f"https://{self.account_name}.blob.core.windows.net"
         self.endpoint = _endpoint(Given(address.value or environment.endpoint or usual))
         self._has_usual_endpoint = self.endpoint == usual
@@ -161,17 +168,24 @@ class AzureBlobStore(ObjectStore):
             options["use_managed_identity"] = True
         if not self._has_usual_endpoint:
             options["endpoint"] = self.endpoint
-        if self.access_tier is not None:
-            options["access_tier"] = self.access_tier
+        for name in ("access_tier", "engine"):
+            if getattr(self, name) is not None:
+                options[name] = getattr(self, name)
         return options
 
     def _client_key(self) -> Hashable:
         source = self._source = self._resolve()
-        return "azure_blob", self.account_name, self.container, self.endpoint, self.access_tier, source.digest
+        place = self.account_name, self.container, self.endpoint
+        return "azure_blob", self.engine, *place, self.access_tier, source.digest
 
     def _make_client(self) -> ObjectClient:
         assert self._source is not None
-        return AzureClient(self.account_name, self.container, self.endpoint, self._source, self.access_tier)
+        own = AzureClient(self.account_name, self.container, self.endpoint, self._source, self.access_tier)
+        if self.engine is None:
+            return own
+        from zarrcy.stores.azure_obstore import AzureObstoreClient
+
+        return AzureObstoreClient(own, self._source)
 
     def _resolve(self) -> Source:
         """Where the credential comes from: an option, the variables as they are now, or azure-identity."""

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from html import unescape
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from zarrcy.stores.azure_errors import REFUSALS, SERVICE, answer_error, raised_e
 from zarrcy.stores.catalogue import require
 from zarrcy.stores.connections import Connections
 from zarrcy.stores.object_client import BrokenBodyError, Checksum, Condition, Found, ObjectClient, Page, Span
-from zarrcy.stores.object_reads import checksum_of
+from zarrcy.stores.object_reads import checksum_of, last_bytes
 from zarrcy.stores.service_errors import connection_error
 from zarrcy.stores.store import Buffer
 
@@ -40,8 +41,6 @@ PIECE = 1 << 20
 LONGEST_TEXT = 1 << 16
 # Azure computes the checksum of a range up to here.
 CHECKED_RANGE = 4 << 20
-# Reads of the last bytes of an object that is replaced again and again.
-MAX_READS = 10
 
 _CRC, _WRITER = "x-ms-meta-zarrcy_crc32c", "x-ms-meta-zarrcy_writer"
 _ENTRY = re.compile(r"<(Blob|BlobPrefix)><Name>([^<]+)</Name>")
@@ -75,6 +74,7 @@ class AzureClient(ObjectClient):
         self.access_tier = access_tier
         self._source = source
         self._signer: tuple[Credential, Any] | None = None
+        self._for_clients: weakref.WeakKeyDictionary[Credential, Any] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._connections = Connections()
         self._transport = _transport(endpoint, self._connections)
@@ -96,10 +96,8 @@ class AzureClient(ObjectClient):
                 signer = self._signer = credential, self._connect(credential)
         return signer
 
-    def _connect(self, credential: Credential) -> Any:
-        blob = require("azure.storage.blob", EXTRA)
-        if credential.kind == "sas":
-            _hide_signatures()
+    def check_transport(self, credential: Credential) -> None:
+        """Raise if everyone on the way could read it."""
         if credential.kind == "token" and not self.endpoint.startswith("https:"):
             raise StoreError(
                 "endpoint: expected https://, which identities need, got http://",
@@ -107,10 +105,20 @@ class AzureClient(ObjectClient):
                 code="bad_endpoint",
                 hint="Give account_key or sas_token (AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN), or use https.",
             )
+
+    def for_client(self, credential: Credential) -> Any:
+        """What clients of this container take: one object, so that they fetch a token only once."""
+        return self._for_clients.setdefault(credential, credential.for_client(self.account))
+
+    def _connect(self, credential: Credential) -> Any:
+        blob = require("azure.storage.blob", EXTRA)
+        if credential.kind == "sas":
+            _hide_signatures()
+        self.check_transport(credential)
         return blob.ContainerClient(
             self.endpoint,
             self.container,
-            credential=credential.for_client(self.account),
+            credential=self.for_client(credential),
             transport=self._transport,
             # It would wait for 12 to 18 seconds before its first repetition, and follow redirects with the signature.
             retry_total=0,
@@ -157,7 +165,7 @@ class AzureClient(ObjectClient):
 
     def get(self, name: str, span: Span | None, version: str | None) -> Found | None:
         if span is not None and span.begin < 0:
-            return self._get_last(name, span, version)
+            return last_bytes(self.head, self.get, name, span, version)
         headers = {}
         if version is not None:
             headers["If-Match"] = version
@@ -179,22 +187,6 @@ class AzureClient(ObjectClient):
         # It sent more than was asked for.
         begin, end = span.within(whole.nbytes)
         return whole._replace(value=memoryview(whole.value)[begin:end])
-
-    def _get_last(self, name: str, span: Span, version: str | None) -> Found | None:
-        """The last bytes: Azure knows no such ranges, so that the length must be asked for first."""
-        for _ in range(MAX_READS):
-            now = self.head(name)
-            if now is None or (version is not None and now.version != version):
-                return self._missing(version)
-            begin, end = span.within(now.nbytes)
-            if begin == end:
-                return now
-            try:
-                return self.get(name, Span(begin, end), now.version)
-            except ConflictError:
-                if version is not None:
-                    raise
-        raise UnavailableError("expected a value that stays while it is read", store=self.url, code="busy")
 
     def _missing(self, version: str | None) -> Found | None:
         """``None``, unless a version was asked for: that one is not there."""

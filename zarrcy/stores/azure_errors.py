@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from zarrcy.errors import ConflictError, PermissionDeniedError, StoreError, ThrottledError, UnavailableError
 from zarrcy.stores.service_errors import Meaning, connection_error, retry_after, status_error
 
-__all__ = ["REFUSALS", "SERVICE", "answer_error", "raised_error"]
+__all__ = ["REFUSALS", "SERVICE", "answer_error", "bad_key_error", "raised_error"]
 
 SERVICE = "Azure"
 
@@ -108,6 +108,16 @@ def answer_error(status: int, headers: Mapping[str, str], body: str, credential:
     )
 
 
+def bad_key_error(*, store: str) -> PermissionDeniedError:
+    """The error of a store for a key of an account that can be none."""
+    return PermissionDeniedError(
+        "account_key: expected base64 text, got another one, or a part of it",
+        store=store,
+        code="invalid_account_key",
+        hint=_KEY,
+    )
+
+
 def raised_error(error: Exception, credential: str, *, store: str) -> StoreError:
     """The error of a store for what azure-core, azure-storage-blob or azure-identity raised instead of an answer.
 
@@ -117,12 +127,7 @@ def raised_error(error: Exception, credential: str, *, store: str) -> StoreError
 
     name = type(error).__name__
     if name == "AzureSigningError":
-        return PermissionDeniedError(
-            "account_key: expected base64 text, got another one, or a part of it",
-            store=store,
-            code="invalid_account_key",
-            hint=_KEY,
-        )
+        return bad_key_error(store=store)
     if isinstance(error, ClientAuthenticationError):
         meaning = _REFUSED[credential]
         code = "no_credentials" if name == "CredentialUnavailableError" else meaning.code

@@ -47,6 +47,9 @@ class GCSStore(ObjectStore):
         ``"STANDARD"``, ``"NEARLINE"``, ``"COLDLINE"`` or ``"ARCHIVE"``, for what is written; the bucket's by default.
     endpoint : str, optional
         The URL of the service; by default the environment variable ``STORAGE_EMULATOR_HOST``, or Google's.
+    engine : {None, "obstore"}
+        What reads and writes values: zarrcy's own client, or the package obstore (``pip install "zarrcy[obstore]"``),
+        which the SDK's credentials are given to.
     retry : Retry, optional
         Pauses and deadline; by default 0.1 to 10 seconds, 120 in all.
     max_concurrency : int, default 32
@@ -59,7 +62,7 @@ class GCSStore(ObjectStore):
     TypeError
         `credentials` is something else.
     ValueError
-        `prefix` is not such text, or `max_concurrency` is less than 1.
+        `prefix` is not such text, `engine` is another, or `max_concurrency` is less than 1.
 
     Notes
     -----
@@ -92,6 +95,7 @@ class GCSStore(ObjectStore):
         credentials: str | os.PathLike[str] | Credentials | Callable[[], Credentials] | None = None,
         storage_class: str | None = None,
         endpoint: str | None = None,
+        engine: str | None = None,
         retry: Retry | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
     ) -> None:
@@ -107,6 +111,9 @@ class GCSStore(ObjectStore):
         self.storage_class = storage_class
         self.endpoint = _checked_endpoint(endpoint or os.environ.get(EMULATOR_VARIABLE))
         self._credentials = _checked_credentials(credentials)
+        if engine not in (None, "obstore"):
+            raise ValueError(f'engine: expected None or "obstore", got {engine!r}')
+        self.engine = engine
 
     @classmethod
     def from_url(cls, url: str, *, mode: str | None = None, **options: Any) -> GCSStore:
@@ -129,7 +136,7 @@ class GCSStore(ObjectStore):
     def options(self) -> dict[str, Any]:
         """The arguments that open this storage again, without secrets."""
         options: dict[str, Any] = {"bucket": self.bucket, **super().options()}
-        for name in ("project", "storage_class", "endpoint"):
+        for name in ("project", "storage_class", "endpoint", "engine"):
             if getattr(self, name) is not None:
                 options[name] = getattr(self, name)
         given = self._credentials
@@ -152,13 +159,13 @@ class GCSStore(ObjectStore):
 
     def _client_key(self) -> Hashable:
         digest = self._source().digest()
-        return "gcs", self.bucket, self.endpoint, self.project, self.storage_class, digest
+        return "gcs", self.engine, self.bucket, self.endpoint, self.project, self.storage_class, digest
 
     def _make_client(self) -> ObjectClient:
         source = self._source()
         from zarrcy.stores.gcs_client import GCSClient
 
-        return GCSClient(
+        own = GCSClient(
             self.bucket,
             source,
             endpoint=self.endpoint,
@@ -166,6 +173,11 @@ class GCSStore(ObjectStore):
             storage_class=self.storage_class,
             max_concurrency=self.max_concurrency,
         )
+        if self.engine is None:
+            return own
+        from zarrcy.stores.gcs_obstore import GCSObstoreClient
+
+        return GCSObstoreClient(own)
 
 
 def _checked_endpoint(endpoint: str | None) -> str | None:

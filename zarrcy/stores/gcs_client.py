@@ -13,6 +13,7 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -93,7 +94,7 @@ class GCSClient(ObjectClient):
         self._connections.of(adapter.poolmanager)
         for scheme in ("http://",) if self._session.is_mtls else ("http://", "https://"):
             self._session.mount(scheme, adapter)
-        base = self._sdk.api_endpoint.rstrip("/")
+        self.base = base = self._sdk.api_endpoint.rstrip("/")
         # The proxy and the certificates of the environment are asked for once: each time is a quarter of a request's
         # CPU time. And no .netrc of the user puts its password in the place of the token.
         settings = self._session.merge_environment_settings(base, {}, None, None, None)
@@ -124,6 +125,53 @@ class GCSClient(ObjectClient):
             what = f"expected a connection with {source.words}, got {type(error).__name__}"
             hint = "Check the environment variables GOOGLE_* and CLOUDSDK_*: certificates, and the universe domain."
             failure = StoreError(what, store=self.url, code="bad_option", hint=hint)
+        raise failure
+
+    # ---- what another client of the bucket needs
+
+    @property
+    def source(self) -> Source:
+        """Where the credentials are from."""
+        return self._source
+
+    @property
+    def is_mtls(self) -> bool:
+        """Whether connections have a certificate of this machine."""
+        return bool(self._session.is_mtls)
+
+    @property
+    def payer(self) -> str | None:
+        """The project that pays for the requests, when it is not the owner of the bucket."""
+        quota: str | None = getattr(self._session.credentials.present, "quota_project_id", None)
+        return self._always.get("userProject") or quota
+
+    def token(self) -> str:
+        """The token that a request has now; empty when it has none."""
+        headers: dict[str, str] = {}
+
+        def ask() -> None:
+            request = self._session._auth_request
+            self._session.credentials.before_request(request, "GET", self._objects, headers)
+
+        self._authorise(ask)
+        return headers.get("authorization", "").removeprefix("Bearer ")
+
+    def refresh(self) -> None:
+        """Renew the token, which the service has refused to a request of this thread."""
+        self._authorise(lambda: self._session.credentials.refresh(self._session._auth_request))
+
+    def _authorise(self, ask: Callable[[], None]) -> None:
+        """Ask the credentials for something. Frames below hold tokens: what they raise is not chained."""
+        failure: StoreError
+        try:
+            ask()
+            return
+        except StoreError as error:
+            failure = error.with_traceback(None)
+        except google.auth.exceptions.GoogleAuthError as error:
+            failure = auth_error(error, source=self._source.words, store=self.url)
+        except _SILENCES as error:
+            failure = connection_error(SERVICE, error, store=self.url)
         raise failure
 
     # ---- requests and answers
@@ -191,8 +239,8 @@ class GCSClient(ObjectClient):
             hint="Something on the way answers in its place, or changes the bytes: check the endpoint and the proxy.",
         )
 
-    def _check_absent(self, name: str, words: Words) -> None:
-        """Return if an object is absent from a bucket that exists; raise what is the matter if not.
+    def check_absent(self, name: str, words: Words) -> None:
+        """Return if an object is absent from a bucket that exists, of which a 404 says so; raise if not.
 
         All 404s look alike to the letter of the API, and an emulator's do. The words that the service uses are taken
         for it only while the bucket is known to be there.
@@ -208,7 +256,7 @@ class GCSClient(ObjectClient):
     def get(self, name: str, span: Span | None, version: str | None) -> Found | None:
         query = {"alt": "media"}
         if version is not None:
-            query["ifGenerationMatch"] = self._generation(version)
+            query["ifGenerationMatch"] = self.generation(version)
         headers = {"Accept-Encoding": "gzip"}  # as it is stored
         if span is not None:
             headers["Range"] = span.header
@@ -218,7 +266,7 @@ class GCSClient(ObjectClient):
                 return self._expected(found, version)
             words = words_of(self._text(answer))
         if answer.status_code == 404:
-            self._check_absent(name, words)
+            self.check_absent(name, words)
             return self._expected(None, version)
         if answer.status_code == 416 and span is not None:
             # Nothing is there: the answer does not say how long the object is.
@@ -285,7 +333,7 @@ class GCSClient(ObjectClient):
         query = {"fields": "generation,size,crc32c,metadata"}
         with self._send("GET", f"{self._objects}/{quote(name, safe='')}", query) as answer:
             if answer.status_code == 404:
-                self._check_absent(name, words_of(self._text(answer)))
+                self.check_absent(name, words_of(self._text(answer)))
                 return None
             document = self._json(answer)
         version, nbytes = str(document.get("generation")), str(document.get("size"))
@@ -304,7 +352,7 @@ class GCSClient(ObjectClient):
         query = {"uploadType": "multipart", "fields": "generation"}
         if condition is not None:
             version = condition.version
-            query["ifGenerationMatch"] = "0" if version is None else self._generation(version)
+            query["ifGenerationMatch"] = "0" if version is None else self.generation(version)
         resource: dict[str, Any] = {
             "name": name,
             "contentType": "application/octet-stream",
@@ -333,11 +381,12 @@ class GCSClient(ObjectClient):
         with self._send("DELETE", f"{self._objects}/{quote(name, safe='')}", {}) as answer:
             words = words_of(self._text(answer))
         if answer.status_code == 404:
-            self._check_absent(name, words)
+            self.check_absent(name, words)
         elif not 200 <= answer.status_code < 300:
             raise self._refusal(answer, words)
 
-    def _generation(self, version: str) -> str:
+    def generation(self, version: str) -> str:
+        """A version, if an object can have it."""
         # To the service, 0 is the version of what is absent.
         if not version.isdecimal() or not int(version):
             raise self._conflict()

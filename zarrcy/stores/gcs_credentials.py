@@ -168,6 +168,11 @@ class SharedCredentials(Credentials):  # type: ignore[misc]
         self._used = threading.local()
 
     @property
+    def present(self) -> Credentials:
+        """Those that requests have now."""
+        return self._present
+
+    @property
     def universe_domain(self) -> Any:
         return self._present.universe_domain
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from typing import NamedTuple
 
 import google.auth.exceptions
@@ -33,6 +34,8 @@ _BY_REASON = {
 
 # Tokens, keys and signatures; the longest word of a message is shorter.
 _SECRET = re.compile(r"[\w+/=.~-]{60,}")
+# What the XML API says of an error.
+_FIELD = re.compile("<(Code|Message|Details)>([^<]*)</")
 
 
 class Words(NamedTuple):
@@ -43,7 +46,7 @@ class Words(NamedTuple):
 
 
 def words_of(body: bytes) -> Words:
-    """What the body of an answer says: JSON, or the one line that a download has; the page of a proxy says nothing.
+    """What the body of an answer says: JSON, XML, or the one line that a download has; a proxy's page says nothing.
 
     Examples
     --------
@@ -52,6 +55,9 @@ def words_of(body: bytes) -> Words:
     Words(reason='forbidden', message='No.')
     """
     text = body.decode("utf-8", "replace").strip()
+    fields = {name: unescape(value) for name, value in _FIELD.findall(text)} if "<Error>" in text else {}
+    if "Code" in fields:
+        return Words(fields["Code"], fields.get("Details") or fields.get("Message", ""))
     try:
         error = json.loads(text)["error"]
         reasons = [str(each["reason"]) for each in error.get("errors", ())]
@@ -77,7 +83,8 @@ def answer_error(status: int, words: Words, *, asked_to_wait: str | None, source
         URL of the store.
     """
     text = ": ".join(part for part in words if part)
-    meaning = _BY_REASON.get(words.reason)
+    # The XML API begins the same words with a capital.
+    meaning = _BY_REASON.get(words.reason[:1].lower() + words.reason[1:])
     if meaning is None and status in (400, 401, 403) and "expired" in text.lower():
         hint = f"Renew {source}."
         meaning = Meaning(PermissionDeniedError, "expired", hint)

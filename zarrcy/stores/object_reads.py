@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
 
 from zarrcy.errors import ChecksumError, ConflictError, UnavailableError
 from zarrcy.kernels.checksum import crc32c_of
@@ -11,10 +12,12 @@ from zarrcy.stores.object_client import BrokenBodyError, Found, ObjectClient, Sp
 from zarrcy.stores.retry import PASSING, Retrier
 from zarrcy.stores.store import Buffer
 
-__all__ = ["Download", "checksum_of", "span_of"]
+__all__ = ["Download", "checksum_of", "last_bytes", "span_of"]
 
 # What arrives with a wrong checksum this often is stored so.
 MAX_MISMATCHES = 3
+# Reads of the last bytes of an object that is replaced again and again.
+MAX_READS = 10
 
 
 def span_of(part: slice | None) -> tuple[Span | None, slice | None]:
@@ -62,6 +65,39 @@ def checksum_of(algorithm: str, value: Buffer) -> bytes:
     if algorithm == "crc32":
         return zlib.crc32(value).to_bytes(4, "big")
     return hashlib.md5(value, usedforsecurity=False).digest()
+
+
+def last_bytes(
+    head: Callable[[str], Found | None],
+    get: Callable[[str, Span | None, str | None], Found | None],
+    name: str,
+    span: Span,
+    version: str | None,
+) -> Found | None:
+    """The last bytes, of a service that knows no such ranges: the length must be asked for first.
+
+    Parameters
+    ----------
+    head, get : callable
+        As of `ObjectClient`.
+    name, span, version
+        As of `ObjectClient.get`.
+    """
+    for _ in range(MAX_READS):
+        now = head(name)
+        if now is None and version is None:
+            return None
+        if now is None or version not in (None, now.version):
+            raise ConflictError("expected the version that was read before, got another")
+        begin, end = span.within(now.nbytes)
+        if begin == end:
+            return now
+        try:
+            return get(name, Span(begin, end), now.version)
+        except ConflictError:
+            if version is not None:
+                raise
+    raise UnavailableError("expected a value that stays while it is read", code="busy")
 
 
 class Download:
