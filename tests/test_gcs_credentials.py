@@ -87,7 +87,7 @@ def tokens():
 
 @pytest.fixture
 def front():
-    with servers.gcs.Front(servers.gcs.server(), *(f"{TOKEN}-{i}" for i in range(10))) as front:
+    with servers.gcs.XMLFront(servers.gcs.server(), *(f"{TOKEN}-{i}" for i in range(10))) as front:
         yield front
 
 
@@ -103,13 +103,13 @@ def key_file(tokens, tmp_path):
     return path
 
 
-@pytest.fixture
-def open_store(front, bucket):
-    """Opens a store with some credentials; all are closed at the end."""
+@pytest.fixture(params=[None, "obstore"])
+def open_store(front, bucket, request):
+    """Opens a store with some credentials, of one engine and then of the other; all are closed at the end."""
     opened = []
 
     def open_store(credentials, **options):
-        options = {"endpoint": front.url, "retry": NO_TRIES, **options}
+        options = {"endpoint": front.url, "retry": NO_TRIES, "engine": request.param, **options}
         store = GCSStore(bucket, credentials=credentials, **options)
         store.clock = VirtualClock()
         opened.append(store)
@@ -118,6 +118,11 @@ def open_store(front, bucket):
     yield open_store
     for store in opened:
         store.close()
+
+
+def session(store):
+    """Whose credentials the requests have."""
+    return getattr(store.client, "_own", store.client)._session
 
 
 @pytest.fixture
@@ -245,7 +250,7 @@ def test_32_threads_ask_for_one_token(open_store, key_file, tokens, front):
     store = open_store(key_file)
     in_32_threads(lambda: store.get("k"))
     assert len(tokens.given) == 1
-    present = store.client._session.credentials._present
+    present = session(store).credentials._present
     present.expiry = datetime.datetime(2020, 1, 1)
     in_32_threads(lambda: store.get("k"))
     assert len(tokens.given) == 2
@@ -258,7 +263,7 @@ def test_32_threads_ask_for_one_token(open_store, key_file, tokens, front):
 def test_a_token_that_is_good_for_a_minute_is_renewed_while_others_use_it(open_store, key_file, tokens):
     store = open_store(key_file)
     store.set("k", b"1")
-    present = store.client._session.credentials._present
+    present = session(store).credentials._present
     present.expiry = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=60)
     waiting, go = threading.Event(), threading.Event()
     give = tokens.give
@@ -291,7 +296,7 @@ def test_a_callable_is_called_again_before_its_credentials_expire_and_when_they_
     in_32_threads(lambda: store.get("k"))
     assert len(called) == 1
     for seconds in (-1, 60):
-        present = store.client._session.credentials._present
+        present = session(store).credentials._present
         now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         present.expiry = now + datetime.timedelta(seconds=seconds)
         in_32_threads(lambda: store.get("k"))
@@ -473,7 +478,7 @@ def test_no_key_and_no_token_is_seen_anywhere(open_store, key_file, tokens, fron
         store.set_if("new", b"1", None)
         assert store.get("k") == b"1" and list(store.list_prefix())
         seen += [repr(store), str(store), store.url, str(store.options()), str(pickle.dumps(store)), repr(store.client)]
-        seen += [repr(vars(store)), repr(store.client._session.credentials), repr(store.retrier)]
+        seen += [repr(vars(store)), repr(session(store).credentials), repr(store.retrier)]
         troubles = [
             as_json({"error": {"code": 403, "message": "no"}}, 403),
             as_json({"error": {"code": 500, "message": "no"}}, 500),
@@ -501,7 +506,7 @@ def test_no_key_and_no_token_is_seen_anywhere(open_store, key_file, tokens, fron
         for logger, level in levels.items():
             logger.removeHandler(handler)
             logger.setLevel(level)
-    assert any("/upload/storage/v1" in text for text in seen) and len(seen) > 100
+    assert any("/storage/v1" in text for text in seen) and len(seen) > 100
     text = "\n".join([*seen, out.getvalue()])
     for secret in (TOKEN, key_text(), key_text()[40:100]):
         places = [text[max(m.start() - 300, 0) : m.start() + 100] for m in re.finditer(re.escape(secret), text)]

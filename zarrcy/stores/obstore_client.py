@@ -137,6 +137,9 @@ class ObstoreClient(ObjectClient):
     def _confirm(self, name: str, refused: Refused) -> None:
         """Raise what is the matter, if an answer that says that an object is absent is not to be believed."""
 
+    def _prepare(self) -> None:
+        """What a thread does before it asks obstore for something."""
+
     def _renew(self, given: Any) -> bool:
         """Whether there is another credential than this one, which the service does not take."""
         return False
@@ -299,7 +302,8 @@ class ObstoreClient(ObjectClient):
     def _do(self, request: Callable[[], Any], *, absent: bool = False, renewed: bool = False) -> Any:
         """What a request returns; with `absent`, the refusal that says that there is no such object or range."""
         self._check_process()
-        given = self._given
+        self._prepare()
+        given, store = self._given, self._store
         try:
             return request()
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
@@ -311,7 +315,8 @@ class ObstoreClient(ObjectClient):
             raise failure.with_traceback(None)
         if failure.is_denial and not renewed and self._renew(self._given if given is None else given):
             # Another one: obstore keeps the credential that was refused.
-            self._store = self._opened()
+            if self._store is store:
+                self._store = self._opened()
             return self._do(request, absent=absent, renewed=True)
         if absent and (failure.is_absence or failure.status == 416):
             return failure
@@ -353,6 +358,10 @@ class PairedClient(ObstoreClient):
         self._own = own
         self.batch = own.batch
         super().__init__(service, url)
+
+    def _prepare(self) -> None:
+        # What is about to end is exchanged here, while others go on with it; obstore would let all of them wait.
+        self._credential()
 
     def head(self, name: str) -> Found | None:
         return self._own.head(name)
