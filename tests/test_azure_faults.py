@@ -15,7 +15,7 @@ from servers.faults import TO_CLIENT, TO_SERVER, Fault, Proxy
 from servers.scripted import RESET, Answer, Request, Scripted, forward
 
 from zarrcy.errors import ChecksumError, ConflictError, OutcomeUnknownError, ThrottledError, UnavailableError
-from zarrcy.stores import azure_client
+from zarrcy.stores import azure_client, obstore_client
 from zarrcy.stores.azure import AzureBlobStore
 from zarrcy.stores.clock import VirtualClock
 from zarrcy.stores.retry import Retry
@@ -23,11 +23,18 @@ from zarrcy.threads import map_unordered
 
 QUICK = Retry(initial=0.005, longest=0.05, deadline=60, seed=1)
 BUSY = Answer(503, {"x-ms-error-code": "ServerBusy", "x-ms-request-id": "1"})
+ENGINE: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[None, "obstore"])
+def both_engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stores of the test are of one engine, and then of the other."""
+    monkeypatch.setitem(ENGINE, "engine", request.param)
 
 
 def store_at(port: int, prefix: str, **options: Any) -> AzureBlobStore:
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
-    options = {"retry": QUICK, "account_key": KEY, **options}
+    options = {"retry": QUICK, "account_key": KEY, **ENGINE, **options}
     return AzureBlobStore(ACCOUNT, container=CONTAINER, prefix=prefix, endpoint=endpoint, **options)
 
 
@@ -94,6 +101,7 @@ def check_operations(prefix: str, n: int) -> None:
         assert len(between.requests) > 1.2 * n
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_busy_answers_resets_and_cut_bodies_do_not_show(prefix: str) -> None:
     check_operations(prefix, 400)
 
@@ -121,8 +129,10 @@ def test_a_cut_body_is_resumed_where_it_ended(prefix: str, monkeypatch: pytest.M
     assert len({request.headers["If-Match"] for request in between.requests[1:]} - {None}) == 1
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_body_that_stalls_is_read_again(prefix: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure_client, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(obstore_client, "TIMEOUT", "500ms")
     with store_at(proxy.port, prefix) as store:
         store.set("k", b"1" * 100_000)
         proxy.arm(TO_CLIENT, Fault("stall", after=5000, request=b"GET /"))
@@ -152,6 +162,7 @@ def test_a_flipped_bit_in_what_is_written_is_not_stored(prefix: str, proxy: Prox
         assert proxy.hits == 30
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_a_flipped_bit_that_is_stored_is_an_error(prefix: str) -> None:
     azurite = servers.azure.server()
     blob = azurite.plain_client().get_blob_client(CONTAINER, f"{prefix}/k")
@@ -205,6 +216,7 @@ def check_contended_writes(prefix: str, n_keys: int) -> None:
             assert not winners or stored == f"value of {winners[0]}"
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_of_contended_writes_with_lost_answers_each_has_one_winner_or_an_unknown_outcome(prefix: str) -> None:
     check_contended_writes(prefix, 50)
 
@@ -214,6 +226,7 @@ def test_of_1000_contended_writes_with_lost_answers_each_has_one_winner(prefix: 
     check_contended_writes(prefix, 1000)
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_no_update_is_lost_or_done_twice_when_answers_are_lost(prefix: str) -> None:
     with Scripted(loses_answers("PUT", 0.3, 6)) as between, store_at(between.port, prefix) as store:
         store.set("n", b"0")

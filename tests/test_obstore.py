@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import traceback
+import weakref
 
 import array_cases as cases
 import numpy as np
 import pytest
+import servers.gcs
 from hypothesis import given, settings
 from obstore_cases import ENGINE, SERVICES, copy_of
 from servers import s3
+from servers.gcs import NO_SUCH_BUCKET, as_json, as_xml
 from servers.scripted import RESET, Answer, Scripted
 from test_arrays_model import Modelled, arrays, steps
 from test_s3_errors import refusal
@@ -26,7 +30,7 @@ from zarrcy.errors import (
     ThrottledError,
     UnavailableError,
 )
-from zarrcy.stores import azure_client, gcs_client, obstore_client
+from zarrcy.stores import GCSStore, azure_client, gcs_client, obstore_client
 from zarrcy.stores.retry import Retry
 from zarrcy.stores.s3 import S3Store
 from zarrcy.testing import STORE_LAWS
@@ -272,3 +276,133 @@ def test_an_engine_stands_beside_a_url(service):
     assert again == store and again.engine == "obstore" and "engine='obstore'" in repr(store)
     with store, again, copy_of(store, engine=None) as own:
         assert store.client is again.client is not own.client
+
+
+# ---- GCS
+
+
+def test_what_is_written_to_gcs_has_the_headers_of_the_other_engine():
+    with SERVICES["gcs"].new(storage_class="NEARLINE", project="payer") as store:
+        front = servers.gcs.xml_front()
+        n = len(front.requests)
+        store.set("größe/0", b"1")
+        assert store.get("größe/0") == b"1"
+        kept = front.behind.object(store.bucket, f"{store.prefix}/größe/0")
+        assert (kept["cacheControl"], kept["storageClass"]) == ("no-cache", "NEARLINE")
+        assert kept["contentType"] == "application/octet-stream" and kept["metadata"] == {"zarrcy-crc32c": "90f599e3"}
+        for request in front.requests[n:]:
+            assert request.headers["x-goog-user-project"] == "payer" and request.headers["Accept-Encoding"] == "gzip"
+
+
+def xml_or_listing(answer, listing):
+    return lambda request: listing if request.path.startswith("/storage") else answer
+
+
+LISTING, FORBIDDEN = as_json({"kind": "storage#objects"}), as_json({"error": {"code": 403, "message": "No."}}, 403)
+LISTED = as_json({"kind": "storage#objects", "items": [{"name": "lab/a/k"}]})
+NO_BUCKET = as_xml(404, *NO_SUCH_BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("answer", "listing", "code"),
+    [
+        # While the bucket was not seen, it is looked for.
+        (as_xml(404, "NoSuchKey", "No such object: my-bucket/lab/a/k"), LISTING, None),
+        (as_xml(404, "NoSuchKey", "No such object: my-bucket/lab/a/k"), NO_BUCKET, "no_bucket"),
+        (as_xml(404, "NoSuchKey", "No such object: my-bucket/lab/a/k"), FORBIDDEN, "forbidden"),
+        (Answer(404), LISTED, "broken_answer"),
+        (NO_BUCKET, NO_BUCKET, "no_bucket"),
+        (Answer(404), NO_BUCKET, "no_bucket"),
+        (as_xml(403, "AccessDenied", "me@x.iam does not have storage.objects.get access."), LISTING, "forbidden"),
+        (as_xml(400, "UserProjectMissing", ""), LISTING, "no_project"),
+    ],
+)
+def test_what_the_xml_api_of_gcs_says_is_understood(answer, listing, code):
+    with Scripted(xml_or_listing(answer, listing)) as server, SERVICES["gcs"].scripted(server.url) as store:
+        if code is None:
+            assert store.get("k") is None and store.get("k", slice(2, 6)) is None
+            return
+        store._connected().conditions.update(absent=True, version=True)
+        for call in (lambda: store.get("k"), lambda: store.get("k", slice(2, 6)), lambda: store.set_if("k", b"", "7")):
+            with pytest.raises(StoreError) as caught:
+                call()
+            # What is broken may have been written.
+            error = caught.value.__cause__ if isinstance(caught.value, OutcomeUnknownError) else caught.value
+            assert error.code == code, caught.value
+    assert code != "forbidden" or listing is FORBIDDEN or "storage.objects.get" in str(caught.value)
+
+
+def test_another_generation_than_the_one_that_was_asked_for_is_a_conflict():
+    told = {"ETag": '"1"', "Last-Modified": DATE, "x-goog-generation": "5"}
+    with Scripted(Answer(200, told, b"old")) as server, SERVICES["gcs"].scripted(server.url) as store:
+        assert store.get_with_version("k", if_version="5") == (b"old", "5")
+        for version in ("7", "0", "no number"):
+            with pytest.raises(ConflictError):
+                store.get_with_version("k", if_version=version)
+        # A bucket with versions would give out one that was replaced.
+        assert not any("generation" in request.path for request in server.requests)
+        store._connected().conditions.update(absent=True, version=True)
+        n = len(server.requests)
+        with pytest.raises(ConflictError):
+            store.set_if("k", b"1", "no number")
+        assert len(server.requests) == n
+
+
+def test_without_credentials_gcs_is_read_by_obstore_and_written_by_the_own_client():
+    server = servers.gcs.server()
+    with GCSStore(server.bucket(), endpoint=server.endpoint, engine="obstore") as store:
+        zarrcy.create_array(store, shape=4, chunks=2, dtype="i1")[:] = 3
+        assert zarrcy.open_array(store)[:].tolist() == [3] * 4
+        store.set("empty", b"")
+        assert store.get("empty", slice(-3, None)) == store.get("empty", slice(2)) == b""
+        version = store.set_if("k", b"1", None)
+        assert store.get_with_version("k") == (b"1", version)
+
+
+def test_a_certificate_of_the_machine_needs_the_own_client(monkeypatch):
+    monkeypatch.setattr(gcs_client.GCSClient, "is_mtls", True)
+    with SERVICES["gcs"].new() as store, pytest.raises(StoreError, match="certificate") as caught:
+        store.get("k")
+    assert caught.value.code == "bad_option" and "engine" in caught.value.hint
+
+
+def test_variables_that_obstore_cannot_read_are_an_error(monkeypatch):
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/no/such/canary.json")
+    with SERVICES["gcs"].new() as store, pytest.raises(StoreError) as caught:
+        store.get("k")
+    assert caught.value.code == "bad_option" and "GOOGLE_" in caught.value.hint
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+# ---- Azure
+
+
+@pytest.mark.parametrize("header", ["x-ms-meta-hdi_isfolder", "x-ms-resource-type"])
+def test_a_folder_of_a_data_lake_is_no_value(header):
+    told = {"ETag": '"1"', "Last-Modified": DATE, "x-ms-request-id": "1"}
+    told[header] = "true" if "meta" in header else "directory"
+    with Scripted(Answer(200, told)) as server, SERVICES["azure_blob"].scripted(server.url) as store:
+        assert store.get("c") is None
+
+
+def test_variables_of_obstore_change_nothing(monkeypatch):
+    """It would look for an emulator at another port, sign nothing, and ask another account."""
+    for name, value in (("USE_EMULATOR", "true"), ("SKIP_SIGNATURE", "true"), ("ENDPOINT", "http://127.0.0.1:9")):
+        monkeypatch.setenv(f"AZURE_STORAGE_{name}", value)
+        monkeypatch.setenv(f"AZURE_{name}", value)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "other")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "b3RoZXI=")
+    with SERVICES["azure_blob"].new() as store:
+        store.set("k", b"1")
+        assert store.get("k") == b"1"
+
+
+@every_service
+def test_a_client_that_is_closed_is_freed(service):
+    """Obstore keeps what it asks for credentials, which must not keep the client."""
+    with SERVICES[service].new() as store:
+        store.set("k", b"1")
+        client = weakref.ref(store.client)
+    del store
+    gc.collect()
+    assert client() is None

@@ -22,6 +22,7 @@ from servers.process import Process, directory, free_port, need
 from servers.scripted import Answer, Request, Scripted, forward
 
 __all__ = [
+    "NO_SUCH_BUCKET",
     "TOKEN",
     "Front",
     "Server",
@@ -172,9 +173,8 @@ class XMLFront(Front):
         for field, header in (("cacheControl", "cache-control"), ("storageClass", "x-goog-storage-class")):
             if header in given:
                 resource[field] = given[header]
-        head = (
-            f"--b\r\nContent-Type: application/json\r\n\r\n{json.dumps(resource)}\r\n--b\r\nContent-Type: a/b\r\n\r\n"
-        )
+        head = f"--b\r\nContent-Type: application/json\r\n\r\n{json.dumps(resource)}\r\n--b\r\n"
+        head += f"Content-Type: {given['content-type']}\r\n\r\n"
         path = f"/upload/storage/v1/b/{quote(bucket)}/o?uploadType=multipart"
         if "x-goog-if-generation-match" in given:
             path += f"&ifGenerationMatch={given['x-goog-if-generation-match']}"
