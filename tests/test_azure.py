@@ -164,10 +164,12 @@ def test_another_process_takes_the_key_from_the_variables(store: AzureBlobStore,
         assert again.get("k") == b"1"
 
 
+@pytest.mark.usefixtures("both_engines")
 def test_without_any_credential_http_is_refused_and_the_variables_are_named(prefix: str) -> None:
     endpoint = servers.azure.server().endpoint()
-    store = AzureBlobStore(ACCOUNT, container=CONTAINER, endpoint=endpoint)
-    for each in (store, AzureBlobStore(ACCOUNT, container=CONTAINER, endpoint=endpoint, use_managed_identity=True)):
+    options = {"container": CONTAINER, "endpoint": endpoint, **ENGINE}
+    store = AzureBlobStore(ACCOUNT, **options)
+    for each in (store, AzureBlobStore(ACCOUNT, **options, use_managed_identity=True)):
         with each, pytest.raises(StoreError, match="https") as caught:
             each.get("k")
         assert "AZURE_STORAGE_KEY" in caught.value.hint

@@ -311,8 +311,7 @@ class ObstoreClient(ObjectClient):
                 raise
             failure = self._denials.pop() if self._denials else self._failure(error)
         if isinstance(failure, StoreError):
-            # Frames that it has passed hold tokens.
-            raise failure.with_traceback(None)
+            raise failure
         if failure.is_denial and not renewed and self._renew(self._given if given is None else given):
             # Another one: obstore keeps the credential that was refused.
             if self._store is store:
