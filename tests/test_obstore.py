@@ -333,6 +333,20 @@ def test_what_the_xml_api_of_gcs_says_is_understood(answer, listing, code):
     assert code != "forbidden" or listing is FORBIDDEN or "storage.objects.get" in str(caught.value)
 
 
+@pytest.mark.parametrize("details", ["No such object: my-bucket/lab/a/{}", ""])
+def test_an_absent_object_costs_gcs_one_request_when_the_bucket_was_seen(details):
+    def answers(request):
+        if request.path.startswith("/storage"):
+            return LISTING
+        return as_xml(404, "NoSuchKey", details.format(request.path[-1]))
+
+    with Scripted(answers) as server, SERVICES["gcs"].scripted(server.url) as store:
+        assert list(store.list_prefix()) == []
+        n = len(server.requests)
+        assert store.get("a") is None and store.get("b", slice(3)) is None and store.get("c", slice(-3, None)) is None
+        assert len(server.requests) == n + 3
+
+
 def test_another_generation_than_the_one_that_was_asked_for_is_a_conflict():
     told = {"ETag": '"1"', "Last-Modified": DATE, "x-goog-generation": "5"}
     with Scripted(Answer(200, told, b"old")) as server, SERVICES["gcs"].scripted(server.url) as store:

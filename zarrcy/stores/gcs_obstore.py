@@ -17,6 +17,9 @@ from zarrcy.stores.store import Buffer
 
 __all__ = ["GCSObstoreClient"]
 
+# Of the service's message when there is no such object.
+NO_KEY = "The specified key does not exist."
+
 
 class GCSObstoreClient(PairedClient):
     """A bucket.
@@ -74,7 +77,9 @@ class GCSObstoreClient(PairedClient):
         return Refused(status, error, is_absence=status == 404, is_denial=status == 401, text=words.message)
 
     def _confirm(self, name: str, refused: Refused) -> None:
-        self._own.check_absent(name, Words("", refused.text))
+        # The XML API does not always repeat the name.
+        said = f"No such object: {self._own.bucket}/{name}" if refused.text == NO_KEY else refused.text
+        self._own.check_absent(name, Words("", said))
 
     def _version(self, described: Mapping[str, Any]) -> str:
         version = described["version"] or ""
