@@ -251,6 +251,16 @@ def test_a_source_is_known_under_every_spelling_of_its_place(
                 zarrcy.copy(group["é"], target, path, overwrite=True)
 
 
+def test_a_copy_that_is_refused_leaves_no_archive_locked(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    zarrcy.create_group(archive).store.close()
+    with pytest.raises(NodeExistsError) as refusal:
+        zarrcy.copy(source(), archive)
+    # The error has the frames, and with them what these held.
+    zarrcy.create_group(archive, "next").store.close()
+    assert refusal.value.code == "exists" and "next" in zarrcy.open(archive, mode="r")
+
+
 def test_an_archive_is_not_overwritten_by_the_directory_around_it(tmp_path: Path) -> None:
     place = Place("directory", tmp_path)
     zarrcy.create_group(place.target)

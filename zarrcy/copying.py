@@ -19,8 +19,7 @@ from zarrcy.groups import Group
 from zarrcy.hierarchy import create_array, create_group, open
 from zarrcy.metadata import GroupMetadata
 from zarrcy.metadata_v2 import encode_node, format_of
-from zarrcy.places import StoreLike, join_path, make_node, node_path
-from zarrcy.stores import catalogue
+from zarrcy.places import StoreLike, join_path, make_node, opened
 from zarrcy.stores.store import Store
 
 __all__ = ["check_apart", "copy"]
@@ -88,29 +87,23 @@ def copy(
     if unknown:
         raise TypeError(f"copy: expected changes among {', '.join(sorted(ENCODING))}, got {', '.join(sorted(unknown))}")
     node = source if isinstance(source, (Array, Group)) else open(source, mode="r")
-    path = node_path(path)
     zarr_format = GroupMetadata(zarr_format=changes.get("zarr_format", node.metadata.zarr_format)).zarr_format
     members = [] if isinstance(node, Array) else list(node.members(None))
     # What cannot be is an error before the target is made, or anything in it deleted.
     for array in [node, *(member for _, member in members)]:
         if isinstance(array, Array) and _differs(array, changes):
             encode_node(array_metadata(**_options(array, changes)))
-    target = catalogue.open(store, mode="a")
-    check_apart(node, target, path)
-    if isinstance(node, Array):
-        return _copy_array(node, target, path, overwrite, progress, changes)
-    group = create_group(target, path, attributes=node.attrs.asdict(), zarr_format=zarr_format, overwrite=overwrite)
-    for name, member in members:
-        if isinstance(member, Array):
-            _copy_array(member, target, join_path(group.path, name), False, progress, changes)
-        else:
-            create_group(
-                target,
-                join_path(group.path, name),
-                attributes=member.attrs.asdict(),
-                zarr_format=zarr_format,
-                overwrite=False,
-            )
+    with opened(store, path, "a", None, {}) as (target, path):
+        check_apart(node, target, path)
+        if isinstance(node, Array):
+            return _copy_array(node, target, path, overwrite, progress, changes)
+        group = create_group(target, path, attributes=node.attrs.asdict(), zarr_format=zarr_format, overwrite=overwrite)
+        for name, member in members:
+            place = join_path(group.path, name)
+            if isinstance(member, Array):
+                _copy_array(member, target, place, False, progress, changes)
+            else:
+                create_group(target, place, attributes=member.attrs.asdict(), zarr_format=zarr_format, overwrite=False)
     return group
 
 
