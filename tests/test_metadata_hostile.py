@@ -87,6 +87,8 @@ def parse(key, document):
         store.set(key, document)
         read = metadata_v2.read_consolidated if key == ".zmetadata" else metadata_v2.read
         found = read(store, "")
+        if found is not None:
+            found.whole()
     if isinstance(found, GroupMetadata) and found.consolidated is not None:
         for path in found.consolidated:
             found.consolidated[path]

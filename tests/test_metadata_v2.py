@@ -1,6 +1,9 @@
 """The v2 documents: .zarray, .zgroup, .zattrs, .zmetadata. What other writers made of them is in test_metadata.py."""
 
+import copy
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -291,8 +294,82 @@ def test_wrong_attributes_are_named():
     metadata_v2.write(store, "a", array())
     for value in (b"[]", b"{", b"\xff"):
         store.set("a/.zattrs", value)
+        found = metadata_v2.read(store, "a")
+        assert found.shape == array().shape
+        for _ in range(2):
+            with pytest.raises(MetadataError, match=r"a/.zattrs: expected"):
+                _ = found.attributes
         with pytest.raises(MetadataError, match=r"a/.zattrs: expected"):
-            metadata_v2.read(store, "a")
+            found.whole()
+
+
+class Counting(MemoryStore):
+    """Counts the attributes that are read."""
+
+    n_read = 0
+
+    def get(self, key, part=None):
+        self.n_read += key.endswith(".zattrs")
+        return super().get(key, part)
+
+
+def unread(**attributes):
+    store = Counting()
+    metadata_v2.write(store, "a", array(attributes=attributes))
+    return store, metadata_v2.read(store, "a")
+
+
+def test_attributes_are_read_at_their_first_use_and_once():
+    store, found = unread(x=1)
+    assert (found.shape, found.ndim, found.order, store.n_read) == (array().shape, array().ndim, array().order, 0)
+    assert "attributes=..." in repr(found)
+    assert (found.attributes, found.attributes is found.attributes, store.n_read) == ({"x": 1}, True, 1)
+    assert "attributes={'x': 1}" in repr(found)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda found: found == array(attributes={"x": 1}),
+        lambda found: pickle.loads(pickle.dumps(found)).attributes == {"x": 1},
+        lambda found: copy.deepcopy(found).attributes == {"x": 1},
+        lambda found: metadata_v2.to_documents(found)[".zattrs"] == {"x": 1},
+        lambda found: found.whole().attributes == {"x": 1},
+        lambda found: found.replace(fill_value=None).attributes == {"x": 1},
+    ],
+)
+def test_whatever_needs_the_attributes_reads_them(use):
+    store, found = unread(x=1)
+    assert use(found)
+    assert store.n_read == 1
+
+
+def test_what_does_not_need_the_attributes_reads_none():
+    store, found = unread(x=1)
+    assert found.replace(attributes={"y": 2}).attributes == {"y": 2}
+    assert found.with_attributes({"y": 2}).attributes == {"y": 2}
+    shorter = found.replace(fill_value=None)
+    assert (shorter.fill_value, store.n_read) == (None, 0)
+    assert hasattr(found, "shape") and not hasattr(found, "no_such_field")
+    with pytest.raises(AttributeError, match="no_such_field"):
+        _ = found.no_such_field
+    assert store.n_read == 0
+
+
+def test_attributes_that_cannot_be_read_are_asked_for_again():
+    store, found = unread(x=1)
+    store.set("a/.zattrs", b"[]")
+    with pytest.raises(MetadataError):
+        _ = found.attributes
+    store.set("a/.zattrs", b'{"x": 2}')
+    assert found.attributes == {"x": 2}
+
+
+def test_threads_that_use_the_attributes_at_once_all_get_them():
+    for _ in range(50):
+        _, found = unread(x=1)
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(lambda _, found=found: found.attributes["x"], range(16))) == [1] * 16
 
 
 def test_the_keys_of_a_node_are_named():

@@ -56,13 +56,73 @@ def test_no_request_is_made_twice():
     assert counts(store) == {"put": 10}
 
 
-def test_opening_a_v2_array_asks_for_its_two_documents_once():
+def test_opening_a_v2_array_asks_for_its_attributes_when_they_are_used():
+    store = new()
+    filled(store, zarr_format=2, attributes={"units": "K"})
+    for _ in range(2):  # the second time, the document is known
+        array = zarrcy.open_array(store, zarr_format=2)
+        assert counts(store) == {"get": 1}
+        zarrcy.open_array(store)
+        assert counts(store) == {"get": 2}
+        zarrcy.open(store)
+        assert counts(store) == {"get": 2}
+        assert (array[...] == np.arange(4000)).all()
+        assert counts(store) == {"get": 40}
+        repr(array), repr(array.metadata), array.__dask_tokenize__()
+        assert counts(store) == {}
+        assert array.attrs["units"] == "K"
+        assert counts(store) == {"get": 1}
+        assert array.attrs.asdict() == array.metadata.attributes == {"units": "K"}
+        assert counts(store) == {}
+
+
+def test_a_write_of_the_shape_of_a_v2_array_asks_for_no_attributes():
     store = new()
     filled(store, zarr_format=2, attributes={"units": "K"})
     array = zarrcy.open_array(store, zarr_format=2)
-    assert counts(store) == {"get": 2}
+    array.resize(4100)  # the first conditional write tries whether the service obeys
+    counts(store)
+    array.resize(4200)
+    assert counts(store) == {"get": 1, "put": 1}
     assert array.attrs["units"] == "K"
+    assert zarrcy.open_array(store).attrs["units"] == "K"
+
+
+def test_a_write_of_attributes_of_a_v2_array_asks_for_them_once():
+    store = new()
+    filled(store, zarr_format=2, attributes={"units": "K"})
+    array = zarrcy.open_array(store, zarr_format=2)
+    zarrcy.open_array(store).attrs["title"] = "ocean"
+    counts(store)
+    array.attrs["depth"] = 3
+    assert counts(store) == {"get": 1, "put": 1}
+    assert dict(array.attrs) == {"units": "K", "title": "ocean", "depth": 3}
     assert counts(store) == {}
+
+
+@pytest.mark.parametrize("is_consolidated", [False, True])
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_opening_a_v2_group_asks_for_at_most_three_documents(mode, is_consolidated):
+    store = new()
+    group = zarrcy.create_group(store, zarr_format=2, attributes={"title": "ocean"})
+    group.create_array("a", shape=4, attributes={"units": "K"})
+    if is_consolidated:
+        zarrcy.consolidate_metadata(store)
+    counts(store)
+    group = zarrcy.open_group(store, mode=mode, zarr_format=2)
+    assert counts(store) == {"get": 2}
+    group = zarrcy.open(store, mode=mode)
+    assert counts(store) == {"get": 3}
+    # For reading, the consolidated document is asked for first, and has everything.
+    has_all = mode == "r" and is_consolidated
+    assert group.attrs["title"] == "ocean"
+    assert counts(store) == {"get": 2 if mode == "r" and not has_all else 1}
+    member = group["a"]
+    assert counts(store) == ({} if has_all else {"get": 1})
+    assert member.attrs["units"] == "K"
+    assert counts(store) == ({} if has_all else {"get": 1})
+    assert group["a"].shape == (4,)
+    assert counts(store) == ({} if has_all else {"get": 1})
 
 
 def test_inner_chunks_that_lie_close_are_asked_for_together():

@@ -528,7 +528,8 @@ class Array(ArrayBase, Node[ArrayMetadata]):
         return hash((self._store, self._path))
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("zarrcy.Array", repr(self._store), self._path, repr(self._metadata))
+        # Without the attributes: no item depends on them, and they may have to be read.
+        return ("zarrcy.Array", repr(self._store), self._path, repr(self._metadata.with_attributes({})))
 
 
 def _restore(store: Store, path: str, metadata: ArrayMetadata, options: dict[str, Any]) -> Array:

@@ -21,9 +21,13 @@ from zarrcy.consolidated import Consolidated, inline_documents
 from zarrcy.document import MAX_INTEGER, decode, encode, integers, locate, mapping, show
 from zarrcy.dtypes import DataType
 from zarrcy.errors import MetadataError, UnknownExtensionError
+from zarrcy.frozen import Frozen
 from zarrcy.remembered import Remembered, bytes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from zarrcy.stores.store import Store
 
 __all__ = [
@@ -40,53 +44,7 @@ __all__ = [
 MAX_NDIM = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
 
-class _Frozen:
-    """Fields that are set once. They are in `__dict__`: a twin of it is made by one copy."""
-
-    _names: tuple[str, ...]  # of the fields
-
-    attributes: dict[str, Any]
-    extra_fields: dict[str, Any]
-    _pipelines: dict[bool, Any]
-
-    @property
-    def pipelines(self) -> dict[bool, Any]:
-        """What `zarrcy.transfer` has bound the codecs to, by whether it keeps empty chunks; twins share it."""
-        return self._pipelines
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name}: metadata does not change; use replace()")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name}: metadata does not change; use replace()")
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._names}
-
-    def loose(self) -> dict[str, Any]:
-        """What of the fields can be changed in place, as JSON values."""
-        return {"attributes": self.attributes, "extra_fields": self.extra_fields}
-
-    def twin(self, loose: dict[str, Any]) -> Any:
-        """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        twin.__dict__.update(loose)
-        return twin
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self._fields()))
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self._fields().items())
-        return f"{type(self).__name__}({fields})"
-
-
-def _rebuild(cls: type[Any], fields: dict[str, Any]) -> Any:
-    return cls(**fields)
-
-
-class ArrayMetadata(_Frozen):
+class ArrayMetadata(Frozen):
     """What an array is, in either format.
 
     Immutable; `replace` makes a changed copy. The dictionaries are not copied: whoever changes one changes the
@@ -108,7 +66,7 @@ class ArrayMetadata(_Frozen):
         What turns a chunk into bytes: array → array, one array → bytes, bytes → bytes. In v2 the filters stand before
         the ``bytes`` codec and the compressor after it; filters see the items in the byte order of that codec.
     attributes : dict
-        What the user noted.
+        What the user noted. Of a v2 array that was opened, they are read when they are first used.
     dimension_names : sequence of (str or None), optional
         A name for each axis; v3 only.
     zarr_format : {2, 3}
@@ -184,6 +142,7 @@ class ArrayMetadata(_Frozen):
         put(self, "dimension_names", None if dimension_names is None else tuple(dimension_names))
         put(self, "zarr_format", zarr_format)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
+        put(self, "_late", {})
         put(self, "_pipelines", {})
         _check(self)
 
@@ -220,11 +179,7 @@ class ArrayMetadata(_Frozen):
 
     def with_attributes(self, attributes: dict[str, Any]) -> ArrayMetadata:
         """The same array with other attributes; it shares the other fields, and is not checked again."""
-        return self.twin({"attributes": attributes})  # type: ignore[no-any-return]
-
-    def replace(self, **changes: Any) -> ArrayMetadata:
-        """A copy with some fields changed."""
-        return ArrayMetadata(**{**self._fields(), **changes})
+        return self.twin({"attributes": attributes})
 
     def to_json(self) -> bytes:
         """The ``zarr.json`` of the array.
@@ -246,7 +201,7 @@ class ArrayMetadata(_Frozen):
     __hash__ = None  # type: ignore[assignment]
 
 
-class GroupMetadata(_Frozen):
+class GroupMetadata(Frozen):
     """What a group is, in either format.
 
     Immutable; `replace` makes a changed copy.
@@ -288,6 +243,7 @@ class GroupMetadata(_Frozen):
         put(self, "zarr_format", zarr_format)
         put(self, "consolidated", consolidated)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
+        put(self, "_late", {})
         put(self, "_pipelines", {})
         if zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format: expected 2 or 3, got {show(zarr_format)}")
@@ -304,15 +260,11 @@ class GroupMetadata(_Frozen):
         members = self.consolidated
         return {**super().loose(), **({"consolidated": members.documents} if isinstance(members, Consolidated) else {})}
 
-    def twin(self, loose: dict[str, Any]) -> Any:
+    def twin(self, loose: dict[str, Any], **reads: Callable[[], Any]) -> Self:
         """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
-        if isinstance(self.consolidated, Consolidated):
+        if "consolidated" in loose and isinstance(self.consolidated, Consolidated):
             loose["consolidated"] = self.consolidated.over(loose["consolidated"])
-        return super().twin(loose)
-
-    def replace(self, **changes: Any) -> GroupMetadata:
-        """A copy with some fields changed."""
-        return GroupMetadata(**{**self._fields(), **changes})
+        return super().twin(loose, **reads)
 
     def to_json(self) -> bytes:
         """The ``zarr.json`` of the group, consolidated metadata included.

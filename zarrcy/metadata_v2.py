@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -95,10 +96,12 @@ def document_keys(path: str) -> list[str]:
 def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
     """The metadata of the node at `path`; ``None`` when there is no v2 node. Consolidated metadata is not looked at.
 
+    Attributes lie in a document of their own, which is read when they are used.
+
     Raises
     ------
     MetadataError
-        A document breaks the specification.
+        A document breaks the specification; the attributes, at their first use.
     UnknownExtensionError
         A document needs something that zarrcy does not know.
     """
@@ -106,18 +109,26 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
         document = store.get(_key(path, name))
         if document is None:
             continue
-        attributes = store.get(_key(path, ATTRIBUTES))
         # The name, because a text may be one document as .zarray and another as .zgroup.
-        documents = (name.encode(), document) if attributes is None else (name.encode(), document, attributes)
-        found: ArrayMetadata | GroupMetadata | None = _remembered.find(documents)
+        documents = (name.encode(), document)
+        attributes = partial(_read_attributes, store, path)
+        found: ArrayMetadata | GroupMetadata | None = _remembered.find(documents, attributes=attributes)
         if found is None:
-            with locate(_key(path, ATTRIBUTES), store):
-                decoded = {} if attributes is None else decode(attributes)
             with locate(_key(path, name), store):
-                found = parse(decode(document), decoded)
+                found = parse(decode(document), {})
             _remembered.keep(documents, found)
+            found = found.later(attributes=attributes)
         return found
     return None
+
+
+def _read_attributes(store: Store, path: str) -> dict[str, Any]:
+    key = _key(path, ATTRIBUTES)
+    document = store.get(key)
+    if document is None:
+        return {}
+    with locate(key, store):
+        return decode(document)
 
 
 def read_consolidated(store: Store, path: str) -> GroupMetadata | None:
@@ -321,10 +332,14 @@ def _codec_from_json(config: object, where: str) -> Codec:
 
 def to_documents(metadata: ArrayMetadata | GroupMetadata) -> dict[str, dict[str, Any]]:
     """The documents of a node by name, attributes last, not yet encoded."""
+    return {**_without_attributes(metadata), ATTRIBUTES: metadata.attributes}
+
+
+def _without_attributes(metadata: ArrayMetadata | GroupMetadata) -> dict[str, dict[str, Any]]:
     if metadata.zarr_format != 2:
         raise MetadataError(f"zarr_format: expected 2 for {ARRAY} and {GROUP}, got {metadata.zarr_format}")
     if isinstance(metadata, GroupMetadata):
-        return {GROUP: {"zarr_format": 2, **metadata.extra_fields}, ATTRIBUTES: metadata.attributes}
+        return {GROUP: {"zarr_format": 2, **metadata.extra_fields}}
     if metadata.chunk_key_encoding.name != "v2":
         raise MetadataError(f"chunk_key_encoding: expected v2 in Zarr v2, got {metadata.chunk_key_encoding.name}")
     order, filters, compressor = _split_codecs(metadata)
@@ -340,7 +355,7 @@ def to_documents(metadata: ArrayMetadata | GroupMetadata) -> dict[str, dict[str,
         "dimension_separator": metadata.chunk_key_encoding.separator,
         **metadata.extra_fields,
     }
-    return {ARRAY: document, ATTRIBUTES: metadata.attributes}
+    return {ARRAY: document}
 
 
 def _split_codecs(metadata: ArrayMetadata) -> tuple[str, list[Codec], Codec | None]:
@@ -440,8 +455,17 @@ def read_node(store: Store, path: str, zarr_format: int | None = None) -> ArrayM
 
 
 def read_consolidated_node(store: Store, path: str, group: GroupMetadata) -> GroupMetadata:
-    """The group with its consolidated metadata, where it has any."""
-    return (read_consolidated(store, path) or group) if group.zarr_format == 2 else group
+    """The group with its consolidated metadata, where it has any; that of v2 is read when a member is asked for."""
+    if group.zarr_format != 2:
+        return group
+    found: list[GroupMetadata] = []
+
+    def whole() -> GroupMetadata:
+        if not found:
+            found.append(read_consolidated(store, path) or group)
+        return found[0]
+
+    return group.later(attributes=lambda: whole().attributes, consolidated=lambda: whole().consolidated)
 
 
 def write_node(store: Store, path: str, node: ArrayMetadata | GroupMetadata) -> None:
@@ -564,9 +588,9 @@ def update_node(
                 current = node.replace(attributes=data)
                 result = change(current)
                 return encode(result.attributes)
-            current = array_from_documents(data, node.attributes)
+            current = array_from_documents(data, {}).later(attributes=partial(_read_attributes, store, path))
             result = change(current)
-            return encode(to_documents(result)[ARRAY])
+            return encode(_without_attributes(result)[ARRAY])
 
     store.update(key, changed)
     return result  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ finds something gets a copy whose dictionaries are its own.
 from __future__ import annotations
 
 import marshal
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["MAX_DOCUMENTS", "MAX_NBYTES", "Remembered", "bytes_of"]
@@ -33,19 +34,21 @@ class Remembered:
     def __len__(self) -> int:
         return len(self._table)
 
-    def find(self, documents: tuple[Any, ...]) -> Any:
+    def find(self, documents: tuple[Any, ...], **reads: Callable[[], Any]) -> Any:
         """A copy of the metadata that these documents describe; ``None`` where it is not known.
 
         Parameters
         ----------
         documents : tuple of bytes-like
             The documents, and what tells their kinds apart.
+        **reads
+            What reads fields that stand in other documents, when they are first used.
         """
         try:
             found = self._table.get(documents)
         except (TypeError, ValueError):
             return None  # no bytes: a store may give memory that can be written to
-        return None if found is None else found[0].twin(marshal.loads(found[1]))
+        return None if found is None else found[0].twin(marshal.loads(found[1]), **reads)
 
     def keep(self, documents: tuple[Any, ...], node: Any) -> None:
         """Note what the documents describe, unless they are large, or something that it shares may change."""

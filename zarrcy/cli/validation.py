@@ -99,7 +99,8 @@ class Validation:
         found = None
         for reader in (metadata, metadata_v2):
             try:
-                found = reader.read(self.store, path) or found
+                node = reader.read(self.store, path)
+                found = found if node is None else node.whole()
             except CHECKED_ERRORS as error:
                 self.report_error(key, error)
                 self.broken.add(path)
