@@ -8,6 +8,7 @@ import pickle
 import random
 import ssl
 import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -25,6 +26,7 @@ from zarrcy.errors import (
 from zarrcy.stores.clock import VirtualClock
 from zarrcy.stores.object_client import BrokenBodyError, Found
 from zarrcy.stores.object_reads import span_of
+from zarrcy.stores.object_service import TURN_SECONDS
 from zarrcy.stores.object_store import NOT_SENT
 from zarrcy.stores.retry import Retry
 from zarrcy.stores.service_errors import connection_error
@@ -323,6 +325,85 @@ def test_a_refused_condition_is_an_answer_and_does_not_slow_down(store):
             with pytest.raises(ConflictError):
                 store.set_if("k", b"2", None)
     assert store.retrier.pace.rate is None
+
+
+# ---- several stores of one place
+
+
+class Interruption(VirtualClock):
+    """A clock whose first sleeper lets another one work before."""
+
+    work = None
+
+    def sleep(self, seconds):
+        work, self.work = self.work, None
+        if work is not None:
+            work()
+        super().sleep(seconds)
+
+
+CALLS = {
+    "get": lambda store: store.get("k"),
+    "get_with_version": lambda store: store.get_with_version("k"),
+    "get_many": lambda store: list(store.get_many([("k", None)])),
+    "size": lambda store: store.size("k"),
+    "list_prefix": lambda store: list(store.list_prefix()),
+    "list_dir": lambda store: list(store.list_dir()),
+    "set": lambda store: store.set("k", b"1"),
+    "set_many": lambda store: store.set_many([("k", b"1")]),
+    "set_if": lambda store: store.set_if("k", b"1", None),
+    "delete": lambda store: store.delete("k"),
+    "delete_prefix": lambda store: store.delete_prefix("c/"),
+    "update": lambda store: store.update("k", lambda old: b"2"),
+}
+
+
+@pytest.mark.parametrize("theirs", ["get", "set_if", "update"])
+@pytest.mark.parametrize("ours", CALLS)
+def test_what_a_service_asks_of_one_store_holds_no_other_one_beyond_its_deadline(ours, theirs):
+    """In the probe and in the turn of a key too, while the other store pauses in them."""
+    name, clock = f"s{next(_numbers)}", Interruption()
+    patient, hasty = DictStore(name, retry=Retry()), DictStore(name, retry=Retry(deadline=0.05))
+    patient.clock = hasty.clock = clock
+    seen = []
+
+    def work():
+        n, begin = len(patient.service.requests), time.monotonic()
+        with pytest.raises(ThrottledError, match=r"expected to send a request within 0.05 s, got no turn") as caught:
+            CALLS[ours](hasty)
+        assert caught.value.store == hasty.url and caught.value.retry_after == 60
+        assert len(patient.service.requests) == n and time.monotonic() - begin < TURN_SECONDS / 2
+        seen.append(clock.monotonic())
+
+    patient.service.faults.append(fails(ThrottledError("busy", retry_after=60)))
+    clock.work = work
+    CALLS[theirs](patient)
+    assert seen == [0] and clock.monotonic() >= 60
+    if ours != "set_if":
+        CALLS[ours](hasty)  # the pause is over
+
+
+def test_a_call_that_was_tried_ends_with_its_own_error_when_its_time_is_over(store):
+    hasty = DictStore(store.name, prefix=store.prefix, retry=Retry(initial=1, longest=1, deadline=5, seed=2))
+    hasty.clock = store.clock = clock = Interruption()
+    clock.work = lambda: store.retrier.pace.hold(60)  # while it pauses, the service asks another one for more
+    store.service.faults.append(fails(UnavailableError("down")))
+    with pytest.raises(UnavailableError, match="down") as caught:
+        hasty.get("k")
+    assert clock.monotonic() <= 5 and store.service.requests == ["get"]
+    assert "the service asks to wait for 5" in caught.value.__notes__[-1]
+    assert store.get("k") is None and clock.monotonic() >= 60
+
+
+def test_a_conditional_write_that_may_have_happened_says_so_when_its_time_is_over(store):
+    hasty = DictStore(store.name, prefix=store.prefix, retry=Retry(deadline=5, seed=2))
+    hasty.clock = store.clock = clock = Interruption()
+    probed(hasty)
+    clock.work = lambda: store.retrier.pace.hold(60)
+    store.service.faults.append(loses_the_answer)
+    with pytest.raises(OutcomeUnknownError):
+        hasty.set_if("k", b"1", None)
+    assert clock.monotonic() <= 5
 
 
 # ---- what a second pair of eyes has found

@@ -206,6 +206,20 @@ def test_what_the_service_asks_for_is_waited_for_by_every_call():
     assert clock.monotonic() == 22
 
 
+@pytest.mark.parametrize("method", EVERY_CALL)
+def test_a_pause_beyond_the_deadline_of_a_call_is_an_error_of_its_store_at_once(method):
+    store, mock = flaky(retry=Retry(deadline=5))
+    store._retrier.pace.hold(60)
+    with pytest.raises(ThrottledError, match=f"^{store.url}: expected to send a request within 5 s") as caught:
+        getattr(store, method)(*EVERY_CALL[method])
+    assert (caught.value.retry_after, mock.call_count(), mock.clock.monotonic()) == (60, 0, 0)
+    with pytest.raises(ThrottledError):
+        next(store.get_many([("a", None)]))
+    mock.clock.sleep(55)
+    getattr(store, method)(*EVERY_CALL[method])
+    assert mock.clock.monotonic() == 60
+
+
 def test_a_wait_beyond_the_deadline_is_not_begun():
     store, mock = flaky(Fault(Busy(3600)))
     with pytest.raises(ThrottledError) as caught:

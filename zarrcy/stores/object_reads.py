@@ -144,8 +144,8 @@ class Download:
             It cannot be read.
         """
         attempts = self.retrier.begin()
+        attempts.wait()
         while True:
-            self.retrier.pace.wait()
             try:
                 found = self._checked(self._request())
             except BrokenBodyError as error:

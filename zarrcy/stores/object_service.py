@@ -22,14 +22,11 @@ class ObjectService(SharedClient[ObjectClient]):
     ----------
     conditions : dict
         By what a `Condition` asks for (``"absent"``, ``"version"``): whether the service obeys it.
-    probing : threading.Lock
-        Held by who finds that out.
     """
 
     def __init__(self, key: Hashable, client: ObjectClient) -> None:
         super().__init__(key, client, TURN_SECONDS)
         self.conditions: dict[str, bool] = {}
-        self.probing = threading.Lock()
         self._lock = threading.Lock()
         self._paces: dict[tuple[str, int], Pace] = {}
 

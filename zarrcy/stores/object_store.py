@@ -9,7 +9,7 @@ import secrets
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError, UnavailableError, ZarrcyError
@@ -334,7 +334,7 @@ class ObjectStore(Store):
             super().update(key, change)
             return
         deadline = self.clock.monotonic() + UPDATE_TIMEOUT
-        with self._connected().turns.turn(self._name(key)):
+        with self._turn(self._name(key)):
             for attempt in itertools.count():
                 begin = self.clock.monotonic()
                 value, version = self.get_with_version(key)
@@ -349,40 +349,39 @@ class ObjectStore(Store):
                 # In the time of one attempt another one succeeds.
                 pause(random.uniform(0, min((now - begin) * 2 ** min(attempt, 10), LONGEST_PAUSE)), self.clock.sleep)
 
+    def _turn(self, name: str) -> AbstractContextManager[None]:
+        """A turn among the threads of this process. Who has it may have to pause longer than this store may wait."""
+        return self._connected().turns.turn(name, self.retry.deadline)
+
     def _put_once(self, key: str, name: str, value: Buffer, condition: Condition) -> str:
         """A conditional write, though answers may be lost: the object names its writer, and so says whose it is."""
         writer = secrets.token_hex(16)
         attempts = self.retrier.begin()
         lost: UnavailableError | None = None
-        while True:
-            self.retrier.pace.wait()
-            try:
-                with woken_by(self.client.interrupt):
-                    made = self.client.put(name, value, condition, writer)
-            except PASSING as error:
-                if isinstance(error, UnavailableError) and error.code not in NOT_SENT:
-                    lost = error
+        try:
+            attempts.wait()
+            while True:
                 try:
+                    with woken_by(self.client.interrupt):
+                        made = self.client.put(name, value, condition, writer)
+                except PASSING as error:
+                    if isinstance(error, UnavailableError) and error.code not in NOT_SENT:
+                        lost = error
                     attempts.failed(error)
-                except StoreError:
+                except ConflictError:
+                    self.retrier.pace.succeeded()
                     if lost is None:
-                        self._place(error, key)
                         raise
-                    raise self._unknown(key) from error
-            except ConflictError as error:
-                self.retrier.pace.succeeded()
-                if lost is None:
-                    self._place(error, key)
-                    raise
-                return self._own_version(key, name, writer, lost)
-            except StoreError as error:
-                if lost is not None:
-                    raise self._unknown(key) from error
-                self._place(error, key)
-                raise
-            else:
-                self.retrier.pace.succeeded()
-                return made
+                    break
+                else:
+                    self.retrier.pace.succeeded()
+                    return made
+        except StoreError as error:
+            if lost is not None:
+                raise self._unknown(key) from error
+            self._place(error, key)
+            raise
+        return self._own_version(key, name, writer, lost)
 
     def _own_version(self, key: str, name: str, writer: str, lost: UnavailableError) -> str:
         """The version in the way of a write that was sent again: its own, or nobody knows."""
@@ -408,7 +407,7 @@ class ObjectStore(Store):
         """Whether the service obeys conditions: some answer 200 and overwrite. Tried once, on a key of its own."""
         shared = self._connected()
         if asked not in shared.conditions:
-            with shared.probing:
+            with self._turn(f"{self._front}{PROBE}"):
                 if asked not in shared.conditions:
                     shared.conditions.update(self._try_conditions())
         return shared.conditions[asked]
@@ -416,11 +415,17 @@ class ObjectStore(Store):
     def _try_conditions(self) -> dict[str, bool]:
         key = f"{PROBE}{secrets.token_hex(16)}"
         name = self._front + key
+        is_begun = False
+
+        def put(value: bytes, condition: Condition | None = None, writer: str = "") -> str:
+            nonlocal is_begun
+            is_begun = True
+            return self.client.put(name, value, condition, writer)
 
         def refuses(condition: Condition) -> bool:
             writer = secrets.token_hex(16)
             try:
-                self._call(key, lambda: self.client.put(name, b"2", condition, writer))
+                self._call(key, lambda: put(b"2", condition, writer))
             except ConflictError:
                 # Nobody else writes there: a try whose answer was lost has written this, or none has.
                 found = self._call(key, lambda: self.client.head(name))
@@ -428,14 +433,15 @@ class ObjectStore(Store):
             return False
 
         try:
-            first = self._call(key, lambda: self.client.put(name, b"1", None, ""))
+            first = self._call(key, lambda: put(b"1"))
             obeyed = {"absent": refuses(Condition(None))}
-            second = self._call(key, lambda: self.client.put(name, b"3", None, ""))
+            second = self._call(key, lambda: put(b"3"))
             obeyed["version"] = refuses(Condition(first)) and not refuses(Condition(second))
         finally:
             # Also when the call has to stop. Who may not delete leaves it: no listing shows it.
-            with suppress(StoreError):
-                self.client.delete(name)
+            if is_begun:
+                with suppress(StoreError):
+                    self.client.delete(name)
         return obeyed
 
     # ---- the rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -47,7 +48,8 @@ class Retry:
     longest : float, default 10.0
         The upper bound of any pause that is drawn, in seconds.
     deadline : float, default 120.0
-        The seconds after the first try within which the last one begins.
+        The seconds from the beginning of a call within which its last try begins. A call that may be sent only after
+        that, because the service asked others to wait, fails at once.
     seed : int, optional
         For the draws; by default they differ each time.
 
@@ -95,7 +97,7 @@ class Pace:
         self.clock = clock
         self.rate: float | None = None
         self._rate_before = 0.0
-        self._next = 0.0
+        self._next = self._interval = 0.0
         self._halved = float("-inf")
         self._failing = 0.0
         self._second = float("-inf")
@@ -103,20 +105,28 @@ class Pace:
         self._lock = threading.Lock()
         _paces.add(self)
 
-    def wait(self) -> None:
-        """Return when the next request may be sent; never, when the call has to stop."""
+    def wait(self, until: float = math.inf) -> float:
+        """Return 0 when the next request may be sent; never, when the call has to stop.
+
+        When that would be after `until`, by the clock, return at once: how many seconds it would take. The interval of
+        a limited rate is waited for in any case: it slows those down that give up at once, and come again.
+        """
         check_stopped()
         with self._lock:
             now = self.clock.monotonic()
+            slot = max(now, self._next)
+            if slot > max(now + 1.01 * self._interval, until):  # clocks round
+                return slot - now
             if now - self._second >= 1:
                 self._n_sent_before = self._n_sent if now - self._second < 2 else 0
                 self._second, self._n_sent = now, 0
             self._n_sent += 1
-            slot = max(now, self._next)
             if self.rate is not None:
-                self._next = slot + 1 / self.rate
+                self._interval = 1 / self.rate
+                self._next = slot + self._interval
         if slot > now:
             pause(slot - now, self.clock.sleep)
+        return 0.0
 
     def hold(self, seconds: float) -> None:
         """Let no request be sent for that long."""
@@ -156,8 +166,26 @@ class Attempts:
         self.n_failed = 0
         self._begin = retrier.clock.monotonic()
 
+    def wait(self) -> None:
+        """Return when the first try may be made.
+
+        Raises
+        ------
+        ThrottledError
+            That is after the deadline: it is raised at once.
+        """
+        seconds = self._wait()
+        if seconds:
+            raise ThrottledError(
+                f"expected to send a request within {self.retrier.retry.deadline:g} s, got no turn: "
+                f"the service asks for a pause, and {_shown(seconds)} s of it are left",
+                code="throttled",
+                retry_after=seconds,
+                hint="It asked others that use this place. Try later, or give the store a longer deadline.",
+            )
+
     def failed(self, error: StoreError) -> None:
-        """Pause before the next try; when there is no time for one, raise the error."""
+        """Return when the next try may be made; when there is no time for one, raise the error."""
         retrier = self.retrier
         if error.code in LASTING:
             raise error
@@ -166,18 +194,30 @@ class Attempts:
         asked = getattr(error, "retry_after", None) or 0.0
         seconds = max(retrier.retry.pause(self.n_failed, retrier.random), asked)
         passed = retrier.clock.monotonic() - self._begin
-        if passed + seconds > retrier.retry.deadline:
-            wanted = f", and the service asks to wait for {asked:g} s more" if asked else ""
-            error.add_note(f"Tried {self.n_failed} times in {passed:.1f} s{wanted}.")
-            raise error
-        if asked:
-            retrier.pace.hold(asked)
-        pause(seconds, retrier.clock.sleep)
+        if passed + seconds <= retrier.retry.deadline:
+            if asked:
+                retrier.pace.hold(asked)
+            pause(seconds, retrier.clock.sleep)
+            asked = self._wait()
+            if not asked:
+                return
+            passed = retrier.clock.monotonic() - self._begin
+        wanted = f", and the service asks to wait for {_shown(asked)} s more" if asked else ""
+        error.add_note(f"Tried {self.n_failed} times in {passed:.1f} s{wanted}.")
+        raise error
+
+    def _wait(self) -> float:
+        """0 when the next request may be sent; the seconds that it would take, when there is no time for it."""
+        return self.retrier.pace.wait(self._begin + self.retrier.retry.deadline)
 
     def advanced(self) -> None:
         """Begin to count anew: the call has come further."""
         self.n_failed = 0
         self._begin = self.retrier.clock.monotonic()
+
+
+def _shown(seconds: float) -> str:
+    return f"{round(seconds, 1):g}"
 
 
 class Retrier:
@@ -226,12 +266,12 @@ class Retrier:
         Raises
         ------
         StoreError
-            Another error; or one of those when the deadline has passed.
+            Another error; or one of those when there is no time for another try.
         """
         attempts = self.begin()
         passing: tuple[type[StoreError], ...] = (*PASSING, *also)
+        attempts.wait()
         while True:
-            self.pace.wait()
             try:
                 answer = work()
             except passing as error:

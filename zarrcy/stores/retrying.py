@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
-from zarrcy.errors import ConflictError, OutcomeUnknownError
+from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError
 from zarrcy.stores.retry import PASSING, Retrier, Retry
 from zarrcy.stores.store import Buffer, Store, Version
 from zarrcy.stores.wrapper import WrapperStore
 
 __all__ = ["RetryingStore"]
+
+T = TypeVar("T")
 
 
 class RetryingStore(WrapperStore):
@@ -53,11 +55,21 @@ class RetryingStore(WrapperStore):
         super().__init__(store)
         self.retry = Retry() if retry is None else retry
         self._retrier = Retrier(self.retry, store.clock)
-        self._call = self._retrier.call
 
     def options(self) -> dict[str, Any]:
         """The store, and the policy where it is not the default."""
         return {"store": self.store} if self.retry == Retry() else {"store": self.store, "retry": self.retry}
+
+    def _call(self, work: Callable[[], T], *also: type[StoreError]) -> T:
+        try:
+            return self._retrier.call(work, *also)
+        except StoreError as error:
+            self._place(error)
+            raise
+
+    def _place(self, error: StoreError) -> None:
+        """Give the store to an error that no call of it has raised."""
+        error.store = error.store or self.url
 
     # ---- reading
 
@@ -67,9 +79,13 @@ class RetryingStore(WrapperStore):
     def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
         waiting = dict(enumerate(requests))
         attempts = self._retrier.begin()
+        try:
+            attempts.wait()
+        except StoreError as error:
+            self._place(error)
+            raise
         while waiting:
             positions = list(waiting)
-            self._retrier.pace.wait()
             try:
                 for i, value in self.store.get_many([waiting[position] for position in positions]):
                     del waiting[positions[i]]

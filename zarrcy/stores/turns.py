@@ -31,12 +31,12 @@ class Turns:
         self._turns: dict[str, list[Any]] = {}  # by name: a lock, and how many want it
 
     @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
-        """Wait until no other thread has the turn of that name, and have it."""
+    def turn(self, name: str, seconds: float | None = None) -> Iterator[None]:
+        """Wait until no other thread has the turn of that name, and have it; but no longer than `seconds`."""
         with self._lock:
             entry = self._turns.setdefault(name, [threading.Lock(), 0])
             entry[1] += 1
-        mine = entry[0].acquire(timeout=self.seconds)
+        mine = entry[0].acquire(timeout=self.seconds if seconds is None else min(seconds, self.seconds))
         try:
             yield
         finally:
