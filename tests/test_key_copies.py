@@ -2,9 +2,11 @@
 
 import threading
 
+import numpy as np
 import pytest
 
-from zarrcy.errors import ReadOnlyError, StoreError, UnavailableError
+import zarrcy
+from zarrcy.errors import NodeNotFoundError, ReadOnlyError, StoreError, UnavailableError
 from zarrcy.stores import copy_store
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
@@ -64,6 +66,78 @@ def test_a_copy_that_broke_off_anywhere_is_finished_by_the_next_one(source):
             target._run.is_dead = False
             assert copy_store(source, target, delete=True)[:3] == (61 - before, before, 1)
             assert values_of(target.store) == values_of(source.store)
+
+
+def hierarchy(zarr_format, is_consolidated):
+    """A group with arrays and groups of both kinds of keys, and the metadata and items of each node."""
+    store = MemoryStore()
+    options = {"zarr_format": zarr_format, "chunks": (2, 2), "shape": (4, 4), "dtype": "int16"}
+    root = zarrcy.create_group(store, zarr_format=zarr_format, attributes={"title": "all"})
+    for i, name in enumerate(("a", "g/a", "g/h/a")):
+        root.create_array(name, attributes={"number": i}, **options)[...] = np.arange(16).reshape(4, 4) + i
+    root["g"].attrs["title"] = "some"
+    zarrcy.create_array(store, "s", shape=(), dtype="int8", zarr_format=zarr_format)[...] = 5
+    if is_consolidated:
+        zarrcy.consolidate_metadata(store)
+    return store
+
+
+def seen_in(store, path, mode):
+    """What a reader sees of a node and all below it; None where there is no node."""
+    try:
+        node = zarrcy.open(store, path, mode=mode)
+    except NodeNotFoundError:
+        return None
+    below = list(node.members(None)) if isinstance(node, zarrcy.Group) else []
+    return [
+        (name, dict(each.attrs), each[...].tolist() if isinstance(each, zarrcy.Array) else None)
+        for name, each in [("", node), *below]
+    ]
+
+
+PATHS = ("", "a", "g", "g/a", "g/h", "g/h/a", "s")
+
+
+def n_whole(store, whole):
+    """How many of the nodes can be opened; each of them is whole."""
+    found = 0
+    for (path, mode), expected in whole.items():
+        seen = seen_in(store, path, mode)
+        assert seen is None or seen == expected
+        found += seen is not None
+    return found
+
+
+@pytest.mark.parametrize("is_consolidated", [False, True])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_can_be_opened_while_a_copy_is_under_way_is_whole(zarr_format, is_consolidated):
+    source = hierarchy(zarr_format, is_consolidated)
+    whole = {(path, mode): seen_in(source, path, mode) for path in PATHS for mode in ("r", "r+")}
+    n_keys = len(values_of(source))
+    counts = []
+    for n in range(1, n_keys + 1):
+        target = MockStore(MemoryStore(), [Fault(Crash(), method="set", nth=n)])
+        with pytest.raises(Crashed):
+            copy_store(source, target)
+        counts.append(n_whole(target.store, whole))
+        target._run.is_dead = False
+        assert copy_store(source, target.store)[:2] == (n_keys - n + 1, n - 1)
+        assert values_of(target.store) == values_of(source)
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] in (len(whole) - 2, len(whole))
+    assert len(set(counts)) > 3
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_can_be_opened_while_a_copy_deletes_is_whole(zarr_format):
+    old = hierarchy(zarr_format, False)
+    whole = {(path, "r"): seen_in(old, path, "r") for path in ("a", "g/a", "g/h/a", "s")}
+    n_keys = len(values_of(old))
+    source = MemoryStore({"other": b"1"})
+    for n in range(1, n_keys + 1):
+        target = MockStore(MemoryStore(values_of(old)), [Fault(Crash(), method="delete", nth=n)])
+        with pytest.raises(Crashed):
+            copy_store(source, target, delete=True)
+        n_whole(target.store, whole)
 
 
 def test_a_target_that_gives_back_another_value_is_an_error(source):

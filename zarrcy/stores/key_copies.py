@@ -17,6 +17,10 @@ __all__ = ["CopiedKeys", "copy_store"]
 
 Progress = Callable[[int, int], None]
 
+# The documents of a node, in the order in which they are written: what describes it, what makes it a node, and what
+# tells of the nodes below it.
+DOCUMENTS = {".zattrs": 0, "zarr.json": 1, ".zarray": 1, ".zgroup": 1, ".zmetadata": 2}
+
 
 class CopiedKeys(NamedTuple):
     """What a copy did.
@@ -53,7 +57,10 @@ def copy_store(
     again: a copy that broke off goes on when it is called again, and a second copy writes what has changed. Of a
     `PartitionedStore` the keys are the plain ones.
 
-    It knows nothing of arrays: `zarrcy.copy` copies a node, and can change its chunks, codecs and format.
+    Of Zarr it knows the names of the documents: they come after everything else, those of the deepest nodes first and
+    those of the root last. So in a target that was empty, an array that can be opened is whole, and so is all below a
+    group. What is deleted goes in the opposite order. `zarrcy.copy` copies a node, and can change its chunks, codecs
+    and format.
 
     Parameters
     ----------
@@ -103,17 +110,41 @@ def copy_store(
         target.check_writable()
         target.prepare()
     keys = list(source.list_prefix(prefix))
-    run = Run(source, targets, [set(target.list_prefix(prefix)) for target in targets], keys, verify, progress)
-    run_with_helpers(run.drain, min(max(s.concurrency for s in (source, *targets)) or get_threads(), len(keys) or 1))
+    run = Run(source, targets, [set(target.list_prefix(prefix)) for target in targets], len(keys), verify, progress)
+    n_threads = max(s.concurrency for s in (source, *targets)) or get_threads()
+    for stage in stages(keys):
+        run.waiting.extend(stage)
+        run_with_helpers(run.drain, min(n_threads, len(stage)))
     if delete:
         wanted = set(keys)
         for target, there in zip(targets, run.there, strict=True):
-            for key in there - wanted:
+            for key in sorted(there - wanted, key=stage_of, reverse=True):
                 target.delete(key)
                 run.n_deleted += 1
     for target in targets:
         target.sync()
     return CopiedKeys(run.n_copied, run.n_unchanged, run.n_deleted, run.nbytes)
+
+
+def stage_of(key: str) -> tuple[int, ...]:
+    """When a key is written: that of a document after all that it speaks of.
+
+    Examples
+    --------
+    >>> from zarrcy.stores.key_copies import stage_of
+    >>> sorted(["zarr.json", "a/zarr.json", "a/b/zarr.json", "a/b/c/0"], key=stage_of)
+    ['a/b/c/0', 'a/b/zarr.json', 'a/zarr.json', 'zarr.json']
+    """
+    rank = DOCUMENTS.get(key.rpartition("/")[2])
+    return () if rank is None else (-key.count("/"), rank)
+
+
+def stages(keys: list[str]) -> list[list[str]]:
+    """The keys, those together that may be written in any order."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    for key in keys:
+        found.setdefault(stage_of(key), []).append(key)
+    return [found[stage] for stage in sorted(found)]
 
 
 def place_of(store: Store) -> str:
@@ -132,12 +163,13 @@ class Run:
         source: Store,
         targets: Sequence[Store],
         there: list[set[str]],
-        keys: list[str],
+        n_keys: int,
         verify: bool,
         progress: Progress | None,
     ) -> None:
         self.source, self.targets, self.there = source, targets, there
-        self.waiting, self.n_keys = deque(keys), len(keys)
+        self.waiting: deque[str] = deque()
+        self.n_keys = n_keys
         self.verify, self.progress = verify, progress
         self.n_done = self.n_copied = self.n_unchanged = self.n_deleted = self.nbytes = 0
         self.lock = threading.Lock()
