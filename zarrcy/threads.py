@@ -11,7 +11,7 @@ import contextvars
 import os
 import time
 from _thread import allocate_lock  # `threading` costs half a millisecond of the import
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -304,8 +304,15 @@ def _errors_of(helpers: list[Future[None]], stop: _Stop) -> list[BaseException]:
     return [error for error in errors if not isinstance(error, Stopped)]
 
 
-def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
+def map_unordered(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_threads: int,
+    has_room: Callable[[], bool] = lambda: True,
+) -> Generator[Result, None, None]:
     """What `work` makes of each item, as it comes, by up to `n_threads` threads, the caller's among them.
+
+    While `has_room` says no, no item is begun unless it would be the only one.
 
     About ``2 * n_threads`` results wait to be taken; then the helpers leave, until there is room again: a generator
     that nobody goes on with keeps no thread. The first exception is raised; no item is begun after it, nor after the
@@ -314,7 +321,7 @@ def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threa
     if n_threads <= 1:
         yield from map(work, items)
         return
-    mapping = _Mapping(work, iter(items), n_threads)
+    mapping = _Mapping(work, iter(items), n_threads, has_room)
     try:
         while mapping.advance():
             while mapping.results:
@@ -333,13 +340,16 @@ def map_unordered(work: Callable[[Item], Result], items: Iterable[Item], n_threa
 class _Mapping(Generic[Item, Result]):
     """What the threads of a `map_unordered` share."""
 
-    def __init__(self, work: Callable[[Item], Result], items: Iterator[Item], n_threads: int) -> None:
+    def __init__(
+        self, work: Callable[[Item], Result], items: Iterator[Item], n_threads: int, has_room: Callable[[], bool]
+    ) -> None:
         import collections
         import threading
 
         self.work = work
         self.items = items
         self.n_threads = n_threads
+        self.has_room = has_room
         self.results: collections.deque[Result] = collections.deque()
         self.errors: list[BaseException] = []
         self.was_stopped = False
@@ -387,7 +397,7 @@ class _Mapping(Generic[Item, Result]):
         self.helpers = [helper for helper in self.helpers if not helper.done()]
         token = _stop.set(self.stop)
         try:
-            while not self.ended and self.n_helpers < self.n_threads - 1:
+            while not self.ended and self.n_helpers < self.n_threads - 1 and self.has_room():
                 with self.changed:
                     self.n_helpers += 1
                 if not _submit(self._help, self.helpers):
@@ -410,9 +420,10 @@ class _Mapping(Generic[Item, Result]):
                 self.n_helpers -= 1
 
     def step(self) -> bool:
-        """Do one item; False when there is none."""
+        """Do one item; False when there is none, or no room for it."""
         with self.changed:
-            if self.ended:
+            is_alone = not self.n_active and not self.results
+            if self.ended or not (is_alone or self.has_room()):
                 return False
             try:
                 item = next(self.items)

@@ -9,7 +9,7 @@ import secrets
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any, TypeVar
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, StoreError, UnavailableError, ZarrcyError
@@ -17,6 +17,7 @@ from zarrcy.stores.object_client import Condition, ObjectClient, Page
 from zarrcy.stores.object_reads import Download, span_of
 from zarrcy.stores.object_service import ObjectService
 from zarrcy.stores.retry import PASSING, Retrier, Retry
+from zarrcy.stores.room import Room
 from zarrcy.stores.shared_clients import acquire
 from zarrcy.stores.store import (
     UPDATE_TIMEOUT,
@@ -186,11 +187,22 @@ class ObjectStore(Store):
         return memoryview(found.value)[begin - first : begin - first + n] if n else b"", found.version
 
     def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
-        def fetch(request: tuple[int, tuple[str, slice | None]]) -> tuple[int, Buffer | None]:
-            i, (key, part) = request
-            return i, self.get(key, part)
+        room = Room(self.byte_budget)
 
-        yield from map_unordered(fetch, enumerate(requests), self.concurrency)
+        def asked() -> Iterator[tuple[int, str, slice | None, int]]:
+            for i, (key, part) in enumerate(requests):
+                yield i, key, part, room.ask(span_of(part)[0])
+
+        def fetch(request: tuple[int, str, slice | None, int]) -> tuple[int, Buffer | None]:
+            i, key, part, nbytes = request
+            value = self.get(key, part)
+            room.arrived(nbytes, value)
+            return i, value
+
+        with closing(map_unordered(fetch, asked(), self.concurrency, room.has_any)) as found:
+            for i, value in found:
+                room.left(value)
+                yield i, value
 
     def size(self, key: str) -> int | None:
         name = self._name(key)

@@ -53,7 +53,8 @@ class Store(ABC):
     coalesce_gap : int
         Bytes worth reading over to save a request.
     byte_budget : int
-        Bytes of encoded chunks worth having in flight, whatever `concurrency` says; 0 means any number.
+        Bytes of encoded chunks, or of values in `get_many`, worth having in flight, whatever `concurrency` says; 0
+        means any number.
     supports_cas : bool
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
