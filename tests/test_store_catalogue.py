@@ -55,6 +55,19 @@ def test_an_unknown_name_is_an_error_that_names_the_known_ones():
             call("s4")
 
 
+@pytest.mark.parametrize("name", catalogue.WRAPPERS)
+def test_the_name_of_a_wrapper_is_an_error_that_says_how_to_build_it(name):
+    cls = getattr(zarrcy.stores, catalogue.WRAPPERS[name])
+    assert issubclass(cls, zarrcy.stores.Store)
+    for call in (zarrcy.stores.info, zarrcy.stores.by_name, lambda name: zarrcy.open(storage=name, path="a")):
+        with pytest.raises(UnknownExtensionError, match=f"'{name}': expected the name of a store") as caught:
+            call(name)
+        assert f"zarrcy.open(zarrcy.stores.{cls.__name__}(store" in caught.value.__notes__[-1]
+    assert name not in zarrcy.stores.names()
+    zarrcy.stores.register(name, MemoryStore)  # a package may take the name
+    assert type(zarrcy.stores.by_name(name)) is MemoryStore
+
+
 def test_a_store_is_registered_under_a_name_once():
     class Own(MemoryStore):
         pass

@@ -48,6 +48,14 @@ SCHEMES = {
 # Other names of built-in stores, which `names` does not list.
 ALIASES = {"ets": "shared_memory"}
 
+# What goes around a store, and is built rather than named: it takes the store itself.
+WRAPPERS = {
+    "cached": "CachedStore",
+    "partitioned": "PartitionedStore",
+    "readonly": "ReadOnlyStore",
+    "retrying": "RetryingStore",
+}
+
 # The extra that brings the packages of a built-in store: pip install "zarrcy[EXTRA]".
 EXTRAS: dict[str, str] = {"azure_blob": "azure", "gcs": "gcs", "mongo_gridfs": "mongo", "s3": "s3"}
 
@@ -247,6 +255,12 @@ def require(module: str, install: str) -> ModuleType:
 
 def _load(name: str) -> type[Store]:
     name = ALIASES.get(name, name)
+    if name in WRAPPERS and name not in registry:
+        raise UnknownExtensionError(
+            f"store {name!r}: expected the name of a store, got that of a wrapper, which takes a store",
+            code="wrapper",
+            hint=f"Open what you build: zarrcy.open(zarrcy.stores.{WRAPPERS[name]}(store, ...)).",
+        )
     try:
         return registry.get(name)
     except ModuleNotFoundError as error:
