@@ -272,6 +272,15 @@ def test_another_range_than_was_asked_for_is_an_error():
         assert caught.value.code == "broken_answer"
 
 
+def test_a_part_that_comes_with_the_status_of_a_whole_is_not_cut_again():
+    answer = Answer(200, {"ETag": '"1"', "Content-Range": "bytes 2-5/10"}, b"2345")
+    with Scripted(answer) as server, store_at(server.url) as store:
+        assert store.get("c/0", slice(2, 6)) == b"2345"
+        for part in (slice(1, 5), slice(2, 4), None):
+            with pytest.raises(UnavailableError, match="expected the bytes"):
+                store.get("c/0", part)
+
+
 @pytest.mark.parametrize("size", ["<ActualObjectSize>{}</ActualObjectSize>", "", "header"])
 @pytest.mark.parametrize("value", [b"", b"abc"])
 def test_a_range_behind_the_end_is_empty_and_no_absence(value, size):

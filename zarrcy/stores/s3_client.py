@@ -102,6 +102,8 @@ class S3Client(ObjectClient):
 
     def _behind_the_end(self, name: str, span: Span, version: str | None, refusal: Refusal) -> Found | None:
         """What an object is of which no byte was asked for."""
+        if span.begin < 0:
+            return self.get(name, None, version)  # all of it: rclone refuses a suffix that is longer than the object
         found = self.get(name, None if refusal.nbytes == 0 else FIRST_BYTE, version)
         if found is None:
             return None
@@ -230,7 +232,7 @@ class S3Client(ObjectClient):
 
     def _found(self, answer: urllib3.BaseHTTPResponse, span: Span | None) -> Found:
         headers = answer.headers
-        named = range_in(headers.get("Content-Range")) if answer.status == 206 else None
+        named = range_in(headers.get("Content-Range"))  # rclone sends a part with status 200
         length = headers.get("Content-Length", "")
         if named is not None:
             begin, end, nbytes = named
@@ -246,7 +248,7 @@ class S3Client(ObjectClient):
         found = Found(b"", self._etag(answer), nbytes, headers.get(WRITER) or "", checksum_in(headers))
         value, failure = self._body(answer, end - begin)
         is_whole = len(value) == end - begin
-        if answer.status == 200 and span is not None:
+        if named is None and span is not None:
             # A service that knows no ranges.
             value = value[slice(*span.within(nbytes))]
         found = found._replace(value=value)

@@ -1,0 +1,81 @@
+"""rclone's S3 service answers 200 to a write whose condition does not hold, and overwrites: a negative control."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+
+import numpy as np
+import pytest
+import servers.rclone
+
+import zarrcy
+from zarrcy.cli import main
+from zarrcy.errors import ConcurrentWriteWarning, ConflictError
+from zarrcy.stores.object_client import Condition
+from zarrcy.stores.retry import Retry
+from zarrcy.stores.s3 import S3Store
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def store(monkeypatch):
+    server = servers.rclone.server()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.rclone.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.rclone.SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with S3Store(
+        servers.rclone.BUCKET, prefix=f"test{next(_numbers)}", endpoint_url=server.endpoint, retry=Retry(deadline=5)
+    ) as store:
+        yield store
+
+
+def test_the_server_answers_that_it_wrote_and_overwrites_whatever_the_condition(store):
+    first = store.client.put("test/a", b"1", Condition(None), "")
+    store.client.put("test/a", b"2", Condition(None), "")
+    store.client.put("test/a", b"3", Condition(first), "")
+    assert store.client.get("test/a", None, None).value == b"3"
+
+
+def test_the_first_conditional_write_finds_it_out_and_leaves_nothing(store):
+    store.set("a", b"1")
+    assert store.supports_cas  # until it is tried
+    with pytest.warns(ConcurrentWriteWarning):
+        version = store.set_if("b", b"1", None)
+    assert not store.supports_cas
+    with pytest.warns(ConcurrentWriteWarning), pytest.raises(ConflictError):
+        store.set_if("b", b"2", None)  # what it can see, it heeds
+    with pytest.warns(ConcurrentWriteWarning):
+        store.set_if("b", b"3", version)
+    assert store.get("b") == b"3" and sorted(store.list_prefix()) == ["a", "b"]
+    assert [path.name for path in servers.rclone.server().files(store.prefix)] == ["a", "b"]
+
+
+def test_writing_a_part_of_a_chunk_warns_and_writes(store):
+    with pytest.warns(ConcurrentWriteWarning):
+        array = zarrcy.create_array(store, shape=100, chunks=10, dtype="int32")
+        array[5:15] = 7
+    assert (zarrcy.open_array(store)[:20] == np.repeat([0, 7, 0], [5, 10, 5])).all()
+
+
+def test_a_part_is_right_though_it_comes_with_the_status_of_a_whole(store):
+    value = bytes(range(9))
+    store.set("k", value)
+    bounds = [None, *range(-10, 11, 3)]
+    # One that is behind the end, or longer than the value, is refused.
+    for part in itertools.starmap(slice, itertools.product(bounds, bounds)):
+        assert bytes(store.get("k", part)) == value[part], part
+    assert store.size("k") == 9 and store.get("k") == value
+
+
+def test_the_doctor_says_so(store, capsys):
+    store.set("a", b"1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # else it ends the command
+        main(["doctor", store.url, "--write", "--json"])
+    out, err = capsys.readouterr()
+    steps = {step["step"]: step["says"] for step in json.loads(out)["steps"]}
+    assert "one writer" in err
+    assert "conditional writes are ignored" in steps["conditions"]
