@@ -59,7 +59,8 @@ class Format(NamedTuple):
 
 
 _remembered = Remembered()
-_remembered_arrays = Remembered()  # by .zarray alone
+_remembered_arrays = Remembered()  # by the decoded .zarray, for the members in .zmetadata
+_remembered_attributes = Remembered()  # of any node: as a group that has them
 
 _FORMATS = {
     2: Format("v2", has_codec_chains=False, has_shards=False, has_dimension_names=False, has_null_fill_value=True),
@@ -127,8 +128,12 @@ def _read_attributes(store: Store, path: str) -> dict[str, Any]:
     document = store.get(key)
     if document is None:
         return {}
-    with locate(key, store):
-        return decode(document)
+    found: GroupMetadata | None = _remembered_attributes.find((document,))
+    if found is None:
+        with locate(key, store):
+            found = GroupMetadata(decode(document), 2)
+        _remembered_attributes.keep((document,), found)
+    return found.attributes
 
 
 def read_consolidated(store: Store, path: str) -> GroupMetadata | None:
