@@ -52,7 +52,7 @@ def function_calls_of_one(call: Callable[[], object]) -> int:
 # ---- what it costs
 
 
-@pytest.mark.parametrize(("zarr_format", "most"), [(3, 40), (2, 46)])
+@pytest.mark.parametrize(("zarr_format", "most"), [(3, 40), (2, 43)])
 def test_opening_an_array_again_takes_few_function_calls(tmp_path: Path, zarr_format: int, most: int) -> None:
     """Each costs about 0.1 µs and more; the first opening, which checks the document, has hundreds."""
     path = str(tmp_path / "a")
@@ -61,7 +61,7 @@ def test_opening_an_array_again_takes_few_function_calls(tmp_path: Path, zarr_fo
     assert function_calls(lambda: zarrcy.open_array(path, mode="r")) <= most
 
 
-@pytest.mark.parametrize(("zarr_format", "most"), [(3, 40), (2, 54)])
+@pytest.mark.parametrize(("zarr_format", "most"), [(3, 40), (2, 51)])
 def test_opening_a_group_again_takes_few_function_calls(tmp_path: Path, zarr_format: int, most: int) -> None:
     path = str(tmp_path / "g")
     zarrcy.create_group(path, zarr_format=zarr_format)
