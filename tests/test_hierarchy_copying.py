@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hierarchy_cases import KINDS, Place, nothing_written, refused
 import zarrcy
 from zarrcy import Array, Group, MetadataError, NodeExistsError, NodeNotFoundError
 from zarrcy.stores.memory import MemoryStore
+from zarrcy.stores.mock import Fault, MockStore, Status
 
 RNG = np.random.default_rng(11)
 CUBE = RNG.integers(-500, 500, (7, 10, 9)).astype("int16")
@@ -326,3 +328,22 @@ def test_a_source_with_a_node_that_cannot_be_read_leaves_the_target_as_it_is() -
     with pytest.raises(MetadataError, match="data/broken"):
         zarrcy.copy(group, target, overwrite=True)
     assert target == before
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_copy_that_broke_off_anywhere_begins_anew(zarr_format: int) -> None:
+    source = zarrcy.create_group(MemoryStore(), zarr_format=zarr_format, attributes={"n": 0})
+    items = np.arange(16).reshape(4, 4)
+    for name in ("a", "g/b"):
+        source.create_array(name, shape=(4, 4), chunks=(2, 2), dtype="int16", attributes={"n": 1})[...] = items + 1
+    for n in itertools.count(1):
+        target = MockStore(MemoryStore(), [Fault(Status(403), method=("set", "set_if"), nth=n)])
+        try:
+            zarrcy.copy(source, target)
+        except zarrcy.PermissionDeniedError:
+            copy = zarrcy.copy(source, target.store, overwrite=True)
+            assert [name for name, _ in copy.members(None)] == ["a", "g", "g/b"]
+            assert all((copy[name][...] == items + 1).all() and copy[name].attrs["n"] == 1 for name in ("a", "g/b"))
+        else:
+            break
+    assert n > 10

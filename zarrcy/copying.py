@@ -47,6 +47,9 @@ def copy(
     at a time; with ``zarr_format=2`` shards are dissolved and dimension names go to the attribute
     ``_ARRAY_DIMENSIONS``, where xarray looks for them, and the other way round.
 
+    Nodes are made before their chunks are written: an array whose copy broke off can be opened, and has the fill value
+    where chunks are missing. ``overwrite=True`` begins anew. `zarrcy.stores.copy_store` writes metadata last.
+
     Parameters
     ----------
     source : Array, Group, Store, str, os.PathLike or dict

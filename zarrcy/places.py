@@ -132,7 +132,7 @@ def make_node(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata, 
                 "there is an array or group already", store=store.url, key=path, code="exists", hint=hint
             )
         delete_node(store, path)
-    elif overwrite and _are_remains(store, prefix):
+    elif overwrite and _are_remains(store, path, prefix):
         delete_node(store, path)
     elif next(iter(store.list_prefix(prefix)), None) is not None:
         hint = "overwrite=True replaces arrays and groups only. Choose an empty place, or delete it yourself."
@@ -145,10 +145,12 @@ def make_node(store: Store, path: str, metadata: ArrayMetadata | GroupMetadata, 
         raise NodeExistsError("another writer made a node here first", store=store.url, key=path, code="exists")
 
 
-def _are_remains(store: Store, prefix: str) -> bool:
-    """Whether all that lies here are chunks whose array was deleted, by a deletion that was cut short."""
+def _are_remains(store: Store, path: str, prefix: str) -> bool:
+    """Whether all that lies here was left by a deletion that was cut short, or by a creation: chunks, or documents that
+    make no node."""
     parse = ChunkKeyEncoding("default").parse
-    return all(parse(key[len(prefix) :]) is not None for key in store.list_prefix(prefix))
+    documents = metadata_v2.node_keys(path)
+    return all(key in documents or parse(key[len(prefix) :]) is not None for key in store.list_prefix(prefix))
 
 
 def _is_group(store: Store, path: str) -> bool:
