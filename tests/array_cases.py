@@ -52,6 +52,12 @@ class SubclassedStore(FilesystemStore):
     """The same directory without the native reader and writer: a subclass may have another `get`."""
 
 
+class BatchingStore(SubclassedStore):
+    """The same, with several chunks in a call."""
+
+    batch = 3
+
+
 def register_codec() -> None:
     registry.register("tests.inverted", SlowInverted)
 

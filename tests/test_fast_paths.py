@@ -127,10 +127,11 @@ READS: dict[str, Read] = {
 
 
 def openers(path: str) -> dict[str, Callable[[], Any]]:
-    """The compiled reader and writer of files, the same directory without, and memory."""
+    """The compiled reader and writer of files, the same directory without, and with batches of chunks, and memory."""
     return {
         "compiled": lambda: FilesystemStore(path),
         "store in Python": lambda: cases.SubclassedStore(path),
+        "in batches": lambda: cases.BatchingStore(path),
         "memory": lambda: MemoryStore({key: bytes(value) for key, value in values(FilesystemStore(path)).items()}),
     }
 
@@ -143,7 +144,7 @@ def values(store: Any) -> dict[str, bytes]:
 
 def test_the_compiled_reader_is_on_and_off_where_the_table_says_so(tmp_path: Path) -> None:
     is_on = {name: make().native_reader() is not None for name, make in openers(str(tmp_path)).items()}
-    assert is_on == {"compiled": True, "store in Python": False, "memory": False}
+    assert is_on == {"compiled": True, "store in Python": False, "in batches": False, "memory": False}
 
 
 def selections(choice: random.Random, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
@@ -208,6 +209,8 @@ WRITES = [
     ("compiled", 3, "other order"),
     ("store in Python", 1, "backwards"),
     ("store in Python", 7, "contiguous"),
+    ("in batches", 1, "strided"),
+    ("in batches", 3, "contiguous"),
     ("memory", 2, "other order"),
 ]
 

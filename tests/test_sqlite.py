@@ -374,6 +374,27 @@ def test_set_many_stores_all_or_none(store):
     assert list(store.list_prefix()) == []
 
 
+def test_a_write_of_many_chunks_is_committed_in_a_few_transactions(store, monkeypatch):
+    committed = []
+    replace_all = sqlite_table.replace_all
+
+    def noted(connection, array_id, items):
+        replace_all(connection, array_id, items)
+        committed.append(len(items))
+
+    def alone(*arguments):
+        raise AssertionError("a chunk was written by itself")
+
+    a = zarrcy.create_array(store, shape=(100, 50), chunks=(1, 50), dtype="int32")
+    monkeypatch.setattr(sqlite_table, "replace_all", noted)
+    monkeypatch.setattr(sqlite_table, "replace", alone)
+    items = np.arange(5000, dtype="int32").reshape(100, 50) + 1
+    with zarrcy.use_threads(1):
+        a[:] = items
+    assert committed == [32, 32, 32, 4]
+    assert (zarrcy.open(store)[:] == items).all()
+
+
 def test_a_version_never_comes_back(store):
     seen = set()
     for _ in range(5):

@@ -21,17 +21,20 @@ from zarrcy.threads import run_with_helpers
 
 cdef enum:
     POLL_US = 200        # between looks at whether interrupted helpers are done
+    READ_NBYTES = 2 << 20   # of a batch that is read: decoded while it lies in the cache of the processor
     MAX_RESTARTS = 16    # reads by ranges of a shard that is replaced again and again; then it is read whole
 
 
 cdef int run_values(Call* call, object store, int n_threads, bint writes) except -1:
     cdef ValuesCall values = ValuesCall()
+    cdef int64_t n_callers = max(min(values_in_flight(call, store, writes) or n_threads, call.n_values), 1)
     values.call = call
     values.store = store
     values.writes = writes
     values.counter = itertools.count()
+    values.batch = values_in_batch(call, store, n_callers, writes)
     try:
-        run_with_helpers(values.work, min(values_in_flight(call, store, writes) or n_threads, call.n_values))
+        run_with_helpers(values.work, n_callers)
     except BaseException:
         values.close()
         drop_failure(call)
@@ -55,6 +58,21 @@ cdef int64_t values_in_flight(Call* call, object store, bint writes) except -1:
     return max(min(n, budget // max(nbytes, 1)), 1)
 
 
+cdef int64_t values_in_batch(Call* call, object store, int64_t n_threads, bint writes) except -1:
+    """How many whole values to move by one call of the store: as many as it likes, within its bytes and the share of a
+    thread."""
+    cdef int64_t n = store.batch
+    cdef int64_t budget = store.byte_budget
+    cdef int64_t nbytes = max((<CodecPipeline>call.pipeline).max_encoded_nbytes, 1)
+    if n <= 1:
+        return 1
+    if budget:
+        n = min(n, budget // n_threads // nbytes)
+    if not writes:
+        n = min(n, READ_NBYTES // nbytes)
+    return max(min(n, (call.n_values + n_threads - 1) // n_threads), 1)
+
+
 cdef bint is_read_in_parts(CodecPipeline pipeline, const Place* place):
     """Whether so little of a shard is touched that its inner chunks are asked for one by one."""
     return pipeline.inner is not None and pipeline.n_steps == 0 and 2 * place.n_pieces <= pipeline.n_inner
@@ -65,6 +83,7 @@ cdef class ValuesCall:
     cdef Call* call
     cdef object store
     cdef object counter
+    cdef int64_t batch  # values that the counter counts as one
     cdef bint writes
     cdef bint closed
     cdef int n_active   # threads inside work()
@@ -87,19 +106,41 @@ cdef class ValuesCall:
             self.n_active -= 1
 
     cdef int drain(self) except -1:
-        cdef int64_t number
+        cdef int64_t first, end
         try:
             while not has_failed(self.call):
-                number = next(self.counter)
-                if number >= self.call.n_values:
+                first = self.batch * <int64_t>next(self.counter)
+                if first >= self.call.n_values:
                     return 0
+                end = min(first + self.batch, self.call.n_values)
                 if self.writes:
-                    self.write_value(number)
+                    self.write_batch(first, end)
+                elif end - first > 1:
+                    self.read_batch(first, end)
                 else:
-                    self.read_value(number)
+                    self.read_value(first)
         except BaseException:
             record(self.call, STOPPED, NULL, DONE, 0, NULL)
             raise
+        return 0
+
+    cdef int read_batch(self, int64_t first, int64_t end) except -1:
+        """Several values by one call of the store, but for those of which parts are enough."""
+        cdef Place place
+        cdef int64_t number
+        numbers, requests = [], []
+        for number in range(first, end):
+            (<Plan>self.call.plan).find_place(number, &place)
+            if is_read_in_parts(<CodecPipeline>self.call.pipeline, &place):
+                self.read_value(number)
+            else:
+                numbers.append(number)
+                requests.append((key_text(self.call, place.value), None))
+        for i, value in self.store.get_many(requests):
+            (<Plan>self.call.plan).find_place(numbers[i], &place)
+            read_found(self.call, &place, value)
+            if has_failed(self.call):
+                break
         return 0
 
     cdef int read_value(self, int64_t number) except -1:
@@ -121,13 +162,7 @@ cdef class ValuesCall:
         return self.read_whole(key, place)
 
     cdef int read_whole(self, object key, Place* place) except -1:
-        cdef Worker* worker = current_worker()
-        value = self.store.get(key)
-        if value is None:
-            with nogil:
-                fill_cells(self.call, place, worker)
-            return 0
-        return read_buffer(self.call, place, value)
+        return read_found(self.call, place, self.store.get(key))
 
     cdef int read_version(self, object key, Place* place) except -1:
         cdef CodecPipeline pipeline = <CodecPipeline>self.call.pipeline
@@ -176,7 +211,20 @@ cdef class ValuesCall:
             parts.append((begin, end, data))
         return read_segments(self.call, place, &source, parts)
 
-    cdef int write_value(self, int64_t number) except -1:
+    cdef int write_batch(self, int64_t first, int64_t end) except -1:
+        """Values, those that are replaced as a whole by one call of the store."""
+        cdef int64_t number
+        batch = [] if end - first > 1 else None
+        for number in range(first, end):
+            if has_failed(self.call):
+                return 0
+            self.write_value(number, batch)
+        if batch and not has_failed(self.call):
+            self.store.set_many(batch)
+        return 0
+
+    cdef int write_value(self, int64_t number, list batch) except -1:
+        """Write a value, or, with a batch, put it there if the whole of it is known."""
         cdef Place place
         cdef Bytes value = Bytes(NULL, 0)
         cdef Touch touch
@@ -193,8 +241,10 @@ cdef class ValuesCall:
             return self.merge_value(key, &place)
         if is_empty:
             self.store.delete(key)
-        else:
+        elif batch is None:
             self.store.set(key, PyBytes_FromStringAndSize(value.data, value.nbytes))
+        else:
+            batch.append((key, PyBytes_FromStringAndSize(value.data, value.nbytes)))
         return 0
 
     cdef int merge_value(self, object key, Place* place) except -1:
@@ -245,9 +295,14 @@ cdef list merged(list ranges, int64_t gap):
     return joined
 
 
-cdef int read_buffer(Call* call, Place* place, object value) except -1:
+cdef int read_found(Call* call, Place* place, object value) except -1:
+    """What a store answered for a chunk; ``None`` is an absent one."""
     cdef Py_buffer view
     cdef Worker* worker = current_worker()
+    if value is None:
+        with nogil:
+            fill_cells(call, place, worker)
+        return 0
     PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
     try:
         with nogil:

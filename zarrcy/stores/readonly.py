@@ -44,6 +44,11 @@ class ReadOnlyStore(WrapperStore):
 
     use = "Handing a store to readers"
 
+    @property
+    def batch(self) -> int:  # type: ignore[override]
+        """That of the store."""
+        return self.store.batch
+
     def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
         return self.store.get_many(requests)
 

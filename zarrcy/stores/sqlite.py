@@ -28,6 +28,9 @@ T = TypeVar("T")
 # Of the limit on the length of a value, what SQLite may need for the rest of the row, beside the texts in it.
 ROW_NBYTES = 64
 
+# Of the chunks that wait for their transaction, in all threads. With less, a transaction of 1 MiB chunks has few.
+BYTE_BUDGET = 32 << 20
+
 N_REQUESTS = 64  # keys that `get_many` asks for in one statement
 
 
@@ -35,6 +38,8 @@ class _TableStore(Store):
     """Values in the table, over whatever connection `_run` has."""
 
     supports_cas = True
+    batch = 32
+    byte_budget = BYTE_BUDGET
 
     array_id: str
 

@@ -55,6 +55,8 @@ class Store(ABC):
     byte_budget : int
         Bytes of encoded chunks, or of values in `get_many`, worth having in flight, whatever `concurrency` says; 0
         means any number.
+    batch : int
+        Chunks worth moving by one call of `get_many` or `set_many`, within `byte_budget`; 1 means a call for each.
     supports_cas : bool
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
@@ -68,6 +70,7 @@ class Store(ABC):
     concurrency: int = 0
     coalesce_gap: int = 0
     byte_budget: int = 0
+    batch: int = 1
     supports_cas: bool = False
     read_only: bool = False
     priced_as: str = ""
