@@ -481,6 +481,27 @@ def test_a_thread_whose_turn_another_has_waits_for_it(store):
     assert store.get("c/0") == b"2"
 
 
+def test_a_set_waits_for_the_lock_of_another_connection(store, tmp_path):
+    store.set("c/0", b"old")
+    with closing(sqlite3.connect(tmp_path / "data.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.1, other.execute, ["ROLLBACK"])
+        timer.start()
+        store.set("c/0", b"new")
+        timer.join()
+    assert store.get("c/0") == b"new"
+
+
+def test_a_connection_is_opened_anew_after_a_close_and_the_value_is_the_same(store):
+    store.set("c/0", b"1")
+    before = store._pool._idle[:]
+    store.close()
+    assert store.get("c/0") == b"1"
+    assert store._pool._idle[0] is not before[0]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        before[0].execute("SELECT 1")
+
+
 # ---- transactions
 
 
@@ -686,8 +707,9 @@ def test_a_child_that_leaves_the_context_of_its_parents_transaction_commits_noth
 
 
 @pytest.mark.bounds
-def test_get_costs_little_more_than_the_statement(store, tmp_path):
-    """In processor time, with 100 KiB. What is above is for the most part the look whether the file is the same one."""
+def test_get_and_set_cost_little_more_than_the_statement(store, tmp_path):
+    """In processor time, with 100 KiB. What is above is for the most part the look whether the file is the same one,
+    and, of `set`, the page with the number of the last row."""
     value = os.urandom(100 * 1024)
     with closing(sqlite3.connect(tmp_path / "plain.db", isolation_level=None)) as plain:
         plain.execute("PRAGMA page_size = 16384")
@@ -700,7 +722,11 @@ def test_get_costs_little_more_than_the_statement(store, tmp_path):
         def get_plain(i):
             return plain.execute("SELECT value FROM plain WHERE key = ?", (f"c/{i}",)).fetchone()[0]
 
-        assert cpu_times.ratio(lambda i: store.get(f"c/{i}"), get_plain, 1.55) <= 1.55
+        def set_plain(i):
+            plain.execute("INSERT OR REPLACE INTO plain VALUES (?, ?)", (f"c/{i}", value))
+
+        assert cpu_times.ratio(lambda i: store.get(f"c/{i}"), get_plain, 1.35) <= 1.35
+        assert cpu_times.ratio(lambda i: store.set(f"c/{i}", value), set_plain, 1.3) <= 1.3
 
 
 # ---- Ctrl-C

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.sqlite_connections import Connection, Pool, pool_of
+from zarrcy.stores.sqlite_links import NOT_DONE, first_row
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
 
 __all__ = ["SQLiteStore", "SQLiteTransaction"]
@@ -300,9 +301,44 @@ class SQLiteStore(_TableStore):
         """
         if part is not None:
             return super().get(key, part)
+        try:
+            row = first_row(self._pool, sqlite_table.READ, (self.array_id, key))
+        except UnicodeEncodeError:
+            return super().get(key)  # which says what is wrong with the key
+        except sqlite3.Error as error:
+            check_key(key)
+            row = self._pool.not_done(error, key)
+        if row is NOT_DONE:
+            return super().get(key)
+        if row is None:
+            # A key that is there is a good one.
+            check_key(key)
+            return None
+        value: bytes = row[0]
+        return value
+
+    def set(self, key: str, value: Buffer) -> None:
+        """Store a value, replacing an older one. See `zarrcy.stores.Store.set`.
+
+        Raises
+        ------
+        UnavailableError
+            Another writer had the lock of the file for ``timeout`` seconds.
+        StoreError
+            It could not be written, or is longer than SQLite takes (``code="too_large"``); the old value is there.
+        """
+        self.check_writable()
         check_key(key)
-        row = self._pool.first_row(sqlite_table.READ, (self.array_id, key), self.timeout, key)
-        return row[0] if row is not None else None
+        value = _contiguous(value)
+        row: Any = NOT_DONE
+        n_characters = len(self.array_id) + len(key)
+        if self._pool.is_free() and memoryview(value).nbytes + 4 * n_characters + ROW_NBYTES <= self._pool.longest:
+            try:
+                row = first_row(self._pool, sqlite_table.REPLACE, (self.array_id, key, value))
+            except sqlite3.Error as error:
+                row = self._pool.not_done(error, key)
+        if row is NOT_DONE:
+            super().set(key, value)
 
     def _run(
         self, work: Callable[[Connection], T], key: str | None = None, *, writes: bool = False, creates: bool = False
@@ -489,6 +525,8 @@ class SQLiteTransaction(_TableStore):
 
 def _contiguous(value: Buffer) -> Buffer:
     """A buffer that SQLite can take, of the same bytes."""
+    if type(value) is bytes:
+        return value
     view = memoryview(value)
     if view.nbytes == 0:
         return b""  # an empty array may have no address, which would be NULL

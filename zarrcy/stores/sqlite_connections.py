@@ -17,13 +17,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from zarrcy.errors import StoreError
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.files import identity as identity_of
 from zarrcy.stores.sqlite_errors import busy_error, is_busy, store_error
+from zarrcy.stores.sqlite_links import NOT_DONE, Link
 
 __all__ = ["Connection", "Pool", "pool_of"]
 
@@ -38,10 +39,8 @@ INSTRUCTIONS = 100_000  # of SQLite's machine, between two looks for Ctrl-C
 class Connection(sqlite3.Connection):
     """A connection, and what the pool must know of it."""
 
-    identity: tuple[int, int]  # of the file that it leads to, whatever has the name now
-    generation: int
+    link: Link
     is_inherited = False  # by a forked child
-    thread = 0  # that works with it; 0 while it is idle
     is_kept = False  # beyond the end of the call
 
 
@@ -76,7 +75,9 @@ class Pool:
         self._turn: Callable[[], _Turn | None] = _nobody
         self._condition = threading.Condition()
         self._n_forks = 0
-        self._generation = 0
+        # Another one from each close and fork on: connections of an older one are closed instead of used.
+        self._generation = object()
+        self.longest = 0  # what SQLite takes as one value, once a connection was opened
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
     # ---- calls
@@ -105,34 +106,21 @@ class Pool:
         with self._writing(deadline, timeout, key):
             return self._try(work, deadline, timeout, key, creates)
 
-    def first_row(
-        self, statement: str, values: tuple[str, ...], timeout: float, key: str | None
-    ) -> tuple[Any, ...] | None:
-        """The first row of an answer. It raises what `run` raises."""
-        row: tuple[Any, ...] | None
-        # The first attempt of `run`, with what it calls written out: that was a quarter of getting 100 KiB.
-        identity = identity_of(self._encoded_path)
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            pass
-        else:
-            connection.thread = get_ident()
-            try:
-                if connection.identity == identity and connection.generation == self._generation and not self._n_forks:
-                    row = connection.execute(statement, values).fetchone()
-                    return row
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise self.error(error, key) from error
-            finally:
-                if connection.generation == self._generation and not connection.is_inherited:
-                    connection.thread = 0
-                    self._idle.append(connection)
-                else:
-                    self._give_back(connection)
-        row = self.run(lambda each: each.execute(statement, values).fetchone(), timeout=timeout, key=key)
-        return row
+    def is_free(self) -> bool:
+        """Whether no thread of this process has the turn to write, as far as can be seen without a lock."""
+        return self._turn is _nobody
+
+    def not_done(self, error: sqlite3.Error, key: str) -> object:
+        """What became of a statement by `first_row` that failed: `NOT_DONE` where `run` may succeed.
+
+        Raises
+        ------
+        StoreError
+            SQLite failed, and not for a lock.
+        """
+        if not is_busy(error):
+            raise self.error(error, key) from error
+        return NOT_DONE
 
     def _try(
         self, work: Callable[[Connection], T], deadline: float | None, timeout: float, key: str | None, creates: bool
@@ -233,18 +221,17 @@ class Pool:
     # ---- connections
 
     def _take(self, creates: bool) -> Connection:
-        identity = identity_of(self._encoded_path)
-        if not self._n_forks:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return self._take_new(identity, creates)
-            connection.thread = get_ident()
-            if connection.identity == identity and connection.generation == self._generation:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            pass
+        else:
+            connection.link.thread = get_ident()
+            if connection.link.generation is self._generation and connection.link.is_current():
                 return connection
-            # The file was replaced, and this leads to the old one; or the store was closed.
+            # The file was replaced, and this leads to the old one; or the store was closed, or is being forked.
             self._close(connection)
-        return self._take_new(identity, creates)
+        return self._take_new(identity_of(self._encoded_path), creates)
 
     def _take_new(self, identity: tuple[int, int] | None, creates: bool) -> Connection:
         if identity is None and not creates:
@@ -259,7 +246,7 @@ class Pool:
         with self._condition:
             self._condition.wait_for(lambda: not self._n_forks)
             connection = self._open(creates)
-            connection.thread = get_ident()
+            connection.link.thread = get_ident()
             self._all.add(connection)
             return connection
 
@@ -272,8 +259,7 @@ class Pool:
         except sqlite3.Error:
             self._close(connection)
             return
-        if connection.generation == self._generation:
-            connection.thread = 0
+        if connection.link.generation is self._generation:
             self._idle.append(connection)
         else:
             self._close(connection)
@@ -304,7 +290,8 @@ class Pool:
                 connection.close()
                 raise
             if identity is not None and before in (None, identity):
-                connection.identity, connection.generation = identity, self._generation
+                connection.link = Link(self._encoded_path, identity, self._generation)
+                self.longest = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
                 return connection
             connection.close()
 
@@ -363,7 +350,7 @@ class Pool:
 
     def close(self) -> None:
         """Close the connections: the idle ones now, those at work when their call ends."""
-        self._generation += 1
+        self._generation = object()
         self._close_idle()
 
     def _close_idle(self) -> None:
@@ -381,11 +368,12 @@ class Pool:
         deadline = time.monotonic() + FORK_PATIENCE_SECONDS
         with self._condition:
             self._n_forks += 1
+            self._generation = object()
         while True:
             # A connection that another thread took before it saw the fork comes back here.
             self._close_idle()
             with self._condition:
-                others = [connection for connection in self._all if connection.thread != me]
+                others = [connection for connection in self._all if connection.link.thread != me]
             if not others or time.monotonic() > deadline:
                 break
             del others
@@ -400,7 +388,7 @@ class Pool:
     def _after_fork_in_child(self) -> None:
         for connection in self._all:
             connection.is_inherited = True
-            _inherited.setdefault(connection.identity, []).append(connection)
+            _inherited.setdefault(connection.link.identity, []).append(connection)
             # At the exit of the interpreter it would be closed, and the parent's log be deleted.
             import ctypes
 

@@ -15,6 +15,7 @@ from zarrcy.stores.store import Buffer, resolve_part
 __all__ = [
     "COLUMNS",
     "READ",
+    "REPLACE",
     "TABLE",
     "array_ids",
     "atomic",
@@ -54,8 +55,9 @@ BLOB_NBYTES = 1 << 20
 
 PAGE_OF_KEYS = 1000  # keys in one answer, between which Ctrl-C is heard
 
-READ = f"SELECT value, id FROM {TABLE} WHERE array_id = ? AND key = ?"
-_INSERT = f"INSERT OR REPLACE INTO {TABLE} (array_id, key, value) VALUES (?, ?, ?)"
+READ = f"SELECT value FROM {TABLE} WHERE array_id = ? AND key = ?"
+_READ_VERSION = f"SELECT value, id FROM {TABLE} WHERE array_id = ? AND key = ?"
+REPLACE = f"INSERT OR REPLACE INTO {TABLE} (array_id, key, value) VALUES (?, ?, ?)"
 _WHERE = "WHERE array_id = ? AND key = ?"
 _BELOW = "WHERE array_id = ? AND key >= ? AND key < ?"
 
@@ -94,7 +96,7 @@ def read(
 ) -> tuple[bytes | None, int | None]:
     """A value, or a part of it, and its version; twice ``None`` when it is absent."""
     if part is None:
-        row = connection.execute(READ, (array_id, key)).fetchone()
+        row = connection.execute(_READ_VERSION, (array_id, key)).fetchone()
         return row or (None, None)
     if connection.in_transaction:
         return _read_part(connection, array_id, key, part)
@@ -131,7 +133,7 @@ def size(connection: sqlite3.Connection, array_id: str, key: str) -> int | None:
 
 def replace(connection: sqlite3.Connection, array_id: str, key: str, value: Buffer) -> int:
     """Store a value, and return its version."""
-    version = connection.execute(_INSERT, (array_id, key, value)).lastrowid
+    version = connection.execute(REPLACE, (array_id, key, value)).lastrowid
     assert version is not None
     return version
 
@@ -172,7 +174,7 @@ def read_all(connection: sqlite3.Connection, array_id: str, keys: Sequence[str])
 def replace_all(connection: sqlite3.Connection, array_id: str, items: Sequence[tuple[str, Buffer]]) -> None:
     """Store several values, all or none."""
     with atomic(connection):
-        connection.executemany(_INSERT, ((array_id, key, value) for key, value in items))
+        connection.executemany(REPLACE, ((array_id, key, value) for key, value in items))
 
 
 def _bounds(prefix: str) -> tuple[str, str]:

@@ -1,0 +1,16 @@
+from typing import Any, Final
+
+from zarrcy.stores.sqlite_connections import Pool
+
+NOT_DONE: Final[object]
+
+class Link:
+    thread: int
+    def __new__(cls, path: bytes, identity: tuple[int, int], generation: object) -> Link: ...
+    @property
+    def identity(self) -> tuple[int, int]: ...
+    @property
+    def generation(self) -> object: ...
+    def is_current(self) -> bool: ...
+
+def first_row(pool: Pool, statement: str, values: tuple[Any, ...]) -> Any: ...

@@ -1,0 +1,110 @@
+"""The short way of `zarrcy.stores.sqlite_connections`: one statement by an idle connection, in the fewest steps.
+
+When a value of 100 KiB has gone through the cache of the processor, what else a call touches has left it. The same in
+Python took 2 µs more, where the statement takes 13.
+"""
+from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport uint64_t
+
+from zarrcy.kernels.posix_compat cimport c_stat, stat_result
+
+__all__ = ["NOT_DONE", "Link", "first_row"]
+
+NOT_DONE = object()   # instead of an answer
+
+
+cdef class Link:
+    """What ties a connection to its file and its pool.
+
+    Parameters
+    ----------
+    path : bytes
+        The path that the connection was opened with.
+    identity : tuple of int
+        What `zarrcy.stores.files.identity` says of the file that it leads to, whatever has the name now.
+    generation : object
+        That of the pool for as long as the connection may be used.
+
+    Attributes
+    ----------
+    thread : int
+        The thread that works with the connection, or did last.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from zarrcy.stores.files import identity
+    >>> file = tempfile.NamedTemporaryFile()
+    >>> path = os.fsencode(file.name)
+    >>> link = Link(path, identity(path), None)
+    >>> link.is_current()
+    True
+    >>> file.close()
+    >>> link.is_current()
+    False
+    """
+
+    cdef bytes path
+    cdef const char* c_path
+    cdef uint64_t device, inode
+    cdef readonly object generation
+    cdef public unsigned long thread
+
+    def __cinit__(self, bytes path not None, tuple identity not None, generation):
+        self.path = path
+        self.c_path = self.path
+        self.device, self.inode = identity
+        self.generation = generation
+
+    @property
+    def identity(self):
+        return self.device, self.inode
+
+    cpdef bint is_current(self) noexcept:
+        """Whether the path still leads to the file: one call of the system. The GIL is kept, as to give it up and take
+        it again would cost a part of it."""
+        cdef stat_result result
+        return c_stat(self.c_path, &result) == 0 and result.st_dev == self.device and result.st_ino == self.inode
+
+
+def first_row(pool, str statement not None, tuple values not None):
+    """The first row of an answer, ``None`` when there is none.
+
+    Parameters
+    ----------
+    pool : Pool
+        Whose idle connections are used.
+    statement : str
+        One statement of SQL.
+    values : tuple
+        Its parameters.
+
+    Returns
+    -------
+    tuple, None or NOT_DONE
+        `NOT_DONE` when no connection was idle, or the path does not lead to its file any more.
+
+    Raises
+    ------
+    sqlite3.Error
+        As SQLite raised it; nothing was done.
+    """
+    cdef list idle = pool._idle
+    cdef object generation = pool._generation
+    cdef Link link
+    try:
+        connection = idle.pop()
+    except IndexError:
+        return NOT_DONE
+    row = NOT_DONE
+    link = connection.link
+    link.thread = PyThread_get_thread_ident()
+    try:
+        if link.generation is generation and link.is_current():
+            row = connection.execute(statement, values).fetchone()
+    finally:
+        if row is not NOT_DONE and link.generation is pool._generation:
+            idle.append(connection)
+        else:
+            pool._give_back(connection)
+    return row
