@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,12 @@ class BatchingStore(SubclassedStore):
     """The same, with several chunks in a call."""
 
     batch = 3
+
+    def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Any]]:
+        return super().get_many(requests)
+
+    def set_many(self, items: Iterable[tuple[str, Any]]) -> None:
+        super().set_many(items)
 
 
 def register_codec() -> None:

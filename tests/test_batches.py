@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -106,6 +111,18 @@ def test_a_store_that_asks_for_no_batches_gets_none():
     assert sizes(store.taken(), "get") == [1] * N
 
 
+def test_a_store_without_a_call_of_several_is_asked_for_one_at_a_time():
+    class Writing(Batching):
+        get_many = MemoryStore.get_many
+
+    store = Writing()
+    with zarrcy.use_threads(1):
+        array = filled(store)
+        assert sizes(store.taken(), "set_many") == [4, 4, 2]
+        assert (array[...] == ITEMS).all()
+        assert sizes(store.taken(), "get") == [1] * N
+
+
 def test_one_chunk_goes_by_itself(store):
     array = filled(store)
     store.taken()
@@ -208,3 +225,24 @@ def test_an_error_of_a_batch_is_raised_and_no_batch_follows(store, n_threads):
         with pytest.raises(UnavailableError, match="broken"):
             work()
         assert 1 <= len(store.taken()) <= n_threads
+
+
+@pytest.mark.bounds
+def test_ctrl_c_is_heard_between_the_chunks_of_a_batch(store):
+    """Nothing of Python runs while a batch is gathered. All of it takes seconds to encode."""
+    store.batch = n = 800
+    items = np.random.default_rng(1).integers(0, 12, 1 << 18, "int8")
+    slow = {"name": "gzip", "configuration": {"level": 9}}
+    array = zarrcy.create_array(store, shape=(n, 1 << 18), chunks=(1, 1 << 18), dtype="int8", compressor=slow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    begin = time.perf_counter()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            array[...] = items
+        assert time.perf_counter() - begin < 1.2
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    assert store.taken() == []

@@ -1,6 +1,7 @@
 """Reads and writes of stored chunks through any store's ``get`` and ``set``: Python threads move the values."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport usleep
@@ -17,6 +18,7 @@ from zarrcy.transfer_merge cimport encode_merged, encode_whole
 import itertools
 
 from zarrcy.errors import ConflictError
+from zarrcy.stores.store import Store
 from zarrcy.threads import run_with_helpers
 
 cdef enum:
@@ -60,11 +62,12 @@ cdef int64_t values_in_flight(Call* call, object store, bint writes) except -1:
 
 cdef int64_t values_in_batch(Call* call, object store, int64_t n_threads, bint writes) except -1:
     """How many whole values to move by one call of the store: as many as it likes, within its bytes and the share of a
-    thread."""
+    thread. One, where the call of several would make a call for each."""
     cdef int64_t n = store.batch
+    cdef str method = "set_many" if writes else "get_many"
     cdef int64_t budget = store.byte_budget
     cdef int64_t nbytes = max((<CodecPipeline>call.pipeline).max_encoded_nbytes, 1)
-    if n <= 1:
+    if n <= 1 or getattr(type(store), method) is getattr(Store, method):
         return 1
     if budget:
         n = min(n, budget // n_threads // nbytes)
@@ -218,6 +221,7 @@ cdef class ValuesCall:
         for number in range(first, end):
             if has_failed(self.call):
                 return 0
+            PyErr_CheckSignals()   # until the store is called, nothing else would hear Ctrl-C
             self.write_value(number, batch)
         if batch and not has_failed(self.call):
             self.store.set_many(batch)

@@ -22,6 +22,7 @@ from zarrcy.stores.store import UPDATE_TIMEOUT, Buffer, Store, Version, check_ke
 __all__ = ["GridFSStore"]
 
 BATCH = 64  # keys in one request
+BYTE_BUDGET = 128 << 20  # of the chunks on their way, in all threads
 MAX_READS = 1000  # of a value that is replaced again and again
 
 
@@ -64,6 +65,8 @@ class GridFSStore(Store):
     """
 
     concurrency = 16
+    batch = 16
+    byte_budget = BYTE_BUDGET
     coalesce_gap = 256 * 1024
     supports_cas = True
     schemes = ("mongodb", "mongodb+srv")

@@ -39,6 +39,9 @@ MAX_VALUE_NBYTES = 1 << 30
 BATCH_NBYTES = 16 << 20
 BATCH_KEYS = 1000
 
+# Of the chunks on their way, in all threads.
+BYTE_BUDGET = 64 << 20
+
 N_TURNS = 64
 
 READ = ExternalFun("mnesia", "read", 1)
@@ -139,6 +142,8 @@ class MnesiaStore(Store):
 
     supports_cas = True
     concurrency = 8
+    batch = 32
+    byte_budget = BYTE_BUDGET
 
     kind = "Database"
     persistence = "Yes"

@@ -56,7 +56,8 @@ class Store(ABC):
         Bytes of encoded chunks, or of values in `get_many`, worth having in flight, whatever `concurrency` says; 0
         means any number.
     batch : int
-        Chunks worth moving by one call of `get_many` or `set_many`, within `byte_budget`; 1 means a call for each.
+        Chunks worth moving by one call of `get_many` or `set_many`, within `byte_budget`, where the store has that
+        method of its own; 1 means a call for each.
     supports_cas : bool
         `get_with_version` and `set_if` work, between all the processes that use the storage.
     read_only : bool
