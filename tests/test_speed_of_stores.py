@@ -54,6 +54,10 @@ def test_the_page_that_compares_stores_has_a_row_for_each_and_says_how_it_was_me
     ]
     assert "median of 1 rounds" in " ".join(text.split()) and "s3: SeaweedFS." in " ".join(text.split())
     assert "mongo_gridfs:" not in text
+    above = text.split("## Above 1.10")[1]
+    assert re.findall(r"^- (?:\*\*)?(\w+)(?:\*\*)?: ", above, re.M) == ["memory", "s3", "sqlite"]
+    # A dict takes less by its nature, and why is said.
+    assert re.search(r"^- \*\*memory\*\*: set 100 KiB,.* A key is checked", above, re.M), above
     assert len(re.findall(r"^\| (?:memory|s3|sqlite) \| (?:get|set) ", text, re.M)) == 18
     # Every store has a line in the guide to choosing.
     for store in ("filesystem", "gcs", "azure", "gridfs", "mnesia", "shared_memory", "zip"):
