@@ -494,12 +494,12 @@ def test_a_set_waits_for_the_lock_of_another_connection(store, tmp_path):
 
 def test_a_connection_is_opened_anew_after_a_close_and_the_value_is_the_same(store):
     store.set("c/0", b"1")
-    before = store._pool._idle[:]
+    before = store._pool.idle[:]
     store.close()
     assert store.get("c/0") == b"1"
-    assert store._pool._idle[0] is not before[0]
+    assert store._pool.idle[0][0] is not before[0][0]
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        before[0].execute("SELECT 1")
+        before[0][0].execute("SELECT 1")
 
 
 # ---- transactions
@@ -701,6 +701,18 @@ def test_a_child_that_leaves_the_context_of_its_parents_transaction_commits_noth
     assert os.waitpid(pid, 0)[1] == 0
     assert not context.__exit__(RuntimeError, RuntimeError(), None)
     assert store.get("c/0") == b"old"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_waits_for_a_connection_that_was_only_just_taken(store):
+    """Its thread has not said yet that it works with it, and the one that did before may be the one that forks."""
+    store.set("c/0", b"1")
+    connection = store._pool.idle.pop()[0]
+    timer = threading.Timer(0.2, store._pool.give_back, [connection])
+    timer.start()
+    assert os.waitpid(fork(lambda: store.set("c/0", b"child")), 0)[1] == 0
+    timer.join()
+    assert store.get("c/0") == b"child"
 
 
 # ---- speed

@@ -19,7 +19,8 @@ from urllib.parse import quote, unquote
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.sqlite_connections import Connection, Pool, pool_of
-from zarrcy.stores.sqlite_links import NOT_DONE, first_row
+from zarrcy.stores.sqlite_links import NOT_DONE
+from zarrcy.stores.sqlite_table import READ, REPLACE
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
 
 __all__ = ["SQLiteStore", "SQLiteTransaction"]
@@ -303,7 +304,7 @@ class SQLiteStore(_TableStore):
         if part is not None:
             return super().get(key, part)
         try:
-            row = first_row(self._pool, sqlite_table.READ, (self.array_id, key))
+            row = self._pool.first_row(READ, (self.array_id, key))
         except UnicodeEncodeError:
             return super().get(key)  # which says what is wrong with the key
         except sqlite3.Error as error:
@@ -335,7 +336,7 @@ class SQLiteStore(_TableStore):
         n_characters = len(self.array_id) + len(key)
         if self._pool.is_free() and memoryview(value).nbytes + 4 * n_characters + ROW_NBYTES <= self._pool.longest:
             try:
-                row = first_row(self._pool, sqlite_table.REPLACE, (self.array_id, key, value))
+                row = self._pool.first_row(REPLACE, (self.array_id, key, value))
             except sqlite3.Error as error:
                 row = self._pool.not_done(error, key)
         if row is NOT_DONE:

@@ -17,14 +17,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from zarrcy.errors import StoreError
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.files import identity as identity_of
 from zarrcy.stores.sqlite_errors import busy_error, is_busy, store_error
-from zarrcy.stores.sqlite_links import NOT_DONE, Link
+from zarrcy.stores.sqlite_links import NOT_DONE, Idle, Link
 
 __all__ = ["Connection", "Pool", "pool_of"]
 
@@ -44,7 +44,7 @@ class Connection(sqlite3.Connection):
     is_kept = False  # beyond the end of the call
 
 
-class Pool:
+class Pool(Idle):
     """The connections to one file.
 
     Parameters
@@ -68,17 +68,15 @@ class Pool:
         self._reset()
 
     def _reset(self) -> None:
-        # Taking from this list and putting back is what needs no lock: it is done by every call.
-        self._idle: list[Connection] = []
+        self.idle = []
         # Weak, as is the turn: what Ctrl-C tears from the stack is given back by the garbage collector.
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._turn: Callable[[], _Turn | None] = _nobody
         self._condition = threading.Condition()
         self._n_forks = 0
-        # Another one from each close and fork on: connections of an older one are closed instead of used.
-        self._generation = object()
+        self.generation = object()
         self.longest = 0  # what SQLite takes as one value, once a connection was opened
-        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        self._finalizer = weakref.finalize(self, _close_all, self.idle)
 
     # ---- calls
 
@@ -133,7 +131,7 @@ class Pool:
                     return work(connection)
                 finally:
                     if not connection.is_kept:
-                        self._give_back(connection)
+                        self.give_back(connection)
             except sqlite3.Error as error:
                 if not is_busy(error):
                     raise self.error(error, key) from error
@@ -216,18 +214,18 @@ class Pool:
             yield connection
         finally:
             connection.is_kept = False
-            self._give_back(connection)
+            self.give_back(connection)
 
     # ---- connections
 
     def _take(self, creates: bool) -> Connection:
         try:
-            connection = self._idle.pop()
+            connection: Connection = self.idle.pop()[0]
         except IndexError:
             pass
         else:
             connection.link.thread = get_ident()
-            if connection.link.generation is self._generation and connection.link.is_current():
+            if connection.link.generation is self.generation and connection.link.is_current():
                 return connection
             # The file was replaced, and this leads to the old one; or the store was closed, or is being forked.
             self._close(connection)
@@ -250,7 +248,7 @@ class Pool:
             self._all.add(connection)
             return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         if connection.is_inherited:
             return
         try:
@@ -259,8 +257,9 @@ class Pool:
         except sqlite3.Error:
             self._close(connection)
             return
-        if connection.link.generation is self._generation:
-            self._idle.append(connection)
+        if connection.link.generation is self.generation:
+            connection.link.thread = 0
+            self.idle.append((connection, connection.link, connection.execute))
         else:
             self._close(connection)
 
@@ -290,7 +289,7 @@ class Pool:
                 connection.close()
                 raise
             if identity is not None and before in (None, identity):
-                connection.link = Link(self._encoded_path, identity, self._generation)
+                connection.link = Link(self._encoded_path, identity, self.generation)
                 self.longest = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
                 return connection
             connection.close()
@@ -350,13 +349,13 @@ class Pool:
 
     def close(self) -> None:
         """Close the connections: the idle ones now, those at work when their call ends."""
-        self._generation = object()
+        self.generation = object()
         self._close_idle()
 
     def _close_idle(self) -> None:
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self.idle.pop()[0]
             except IndexError:
                 return
             self._close(connection)
@@ -368,7 +367,7 @@ class Pool:
         deadline = time.monotonic() + FORK_PATIENCE_SECONDS
         with self._condition:
             self._n_forks += 1
-            self._generation = object()
+            self.generation = object()
         while True:
             # A connection that another thread took before it saw the fork comes back here.
             self._close_idle()
@@ -423,9 +422,9 @@ def _hear() -> int:
     return 0
 
 
-def _close_all(connections: list[Connection]) -> None:
-    while connections:
-        connections.pop().close()
+def _close_all(idle: list[tuple[Connection, Link, Callable[..., Any]]]) -> None:
+    while idle:
+        idle.pop()[0].close()
 
 
 # What a forked child has of its parent, by the file: never used, never closed.

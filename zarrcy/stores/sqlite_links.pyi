@@ -1,6 +1,5 @@
+from collections.abc import Callable
 from typing import Any, Final
-
-from zarrcy.stores.sqlite_connections import Pool
 
 NOT_DONE: Final[object]
 
@@ -13,4 +12,8 @@ class Link:
     def generation(self) -> object: ...
     def is_current(self) -> bool: ...
 
-def first_row(pool: Pool, statement: str, values: tuple[Any, ...]) -> Any: ...
+class Idle:
+    idle: list[tuple[Any, Link, Callable[..., Any]]]
+    generation: object
+    def give_back(self, connection: Any) -> None: ...
+    def first_row(self, statement: str, values: tuple[Any, ...]) -> Any: ...

@@ -8,7 +8,7 @@ from libc.stdint cimport uint64_t
 
 from zarrcy.kernels.posix_compat cimport c_stat, stat_result
 
-__all__ = ["NOT_DONE", "Link", "first_row"]
+__all__ = ["NOT_DONE", "Idle", "Link"]
 
 NOT_DONE = object()   # instead of an answer
 
@@ -28,7 +28,7 @@ cdef class Link:
     Attributes
     ----------
     thread : int
-        The thread that works with the connection, or did last.
+        The thread that works with the connection; 0 while it is idle.
 
     Examples
     --------
@@ -67,44 +67,62 @@ cdef class Link:
         return c_stat(self.c_path, &result) == 0 and result.st_dev == self.device and result.st_ino == self.inode
 
 
-def first_row(pool, str statement not None, tuple values not None):
-    """The first row of an answer, ``None`` when there is none.
+cdef class Idle:
+    """The idle connections of a pool, which derives from this.
 
-    Parameters
+    Attributes
     ----------
-    pool : Pool
-        Whose idle connections are used.
-    statement : str
-        One statement of SQL.
-    values : tuple
-        Its parameters.
-
-    Returns
-    -------
-    tuple, None or NOT_DONE
-        `NOT_DONE` when no connection was idle, or the path does not lead to its file any more.
-
-    Raises
-    ------
-    sqlite3.Error
-        As SQLite raised it; nothing was done.
+    idle : list of tuple
+        Each connection with its `Link` and its method ``execute``. Taking from it and putting back needs no lock.
+    generation : object
+        Another one from each close and fork on: connections of an older one are closed instead of used.
     """
-    cdef list idle = pool._idle
-    cdef object generation = pool._generation
-    cdef Link link
-    try:
-        connection = idle.pop()
-    except IndexError:
-        return NOT_DONE
-    row = NOT_DONE
-    link = connection.link
-    link.thread = PyThread_get_thread_ident()
-    try:
-        if link.generation is generation and link.is_current():
-            row = connection.execute(statement, values).fetchone()
-    finally:
-        if row is not NOT_DONE and link.generation is pool._generation:
-            idle.append(connection)
-        else:
-            pool._give_back(connection)
-    return row
+
+    cdef public list idle
+    cdef public object generation
+
+    def give_back(self, connection):
+        """Take a connection back that may not be used again, or was not."""
+        raise NotImplementedError
+
+    def first_row(self, str statement not None, tuple values not None):
+        """The first row of an answer, ``None`` when there is none.
+
+        Parameters
+        ----------
+        statement : str
+            One statement of SQL.
+        values : tuple
+            Its parameters.
+
+        Returns
+        -------
+        tuple, None or NOT_DONE
+            `NOT_DONE` when no connection was idle, or the path does not lead to its file any more.
+
+        Raises
+        ------
+        sqlite3.Error
+            As SQLite raised it; nothing was done.
+        """
+        cdef list idle = self.idle
+        cdef tuple entry
+        cdef Link link
+        try:
+            entry = idle.pop()
+        except IndexError:
+            return NOT_DONE
+        row = NOT_DONE
+        link = <Link>entry[1]
+        link.thread = PyThread_get_thread_ident()
+        try:
+            if link.generation is self.generation and link.is_current():
+                row = entry[2](statement, values).fetchone()
+        finally:
+            # Not that of a forked child, which would have another generation.
+            if row is not NOT_DONE and link.generation is self.generation:
+                link.thread = 0
+                idle.append(entry)
+            else:
+                self.give_back(entry[0])
+        return row
