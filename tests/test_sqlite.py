@@ -704,9 +704,11 @@ def test_a_child_that_leaves_the_context_of_its_parents_transaction_commits_noth
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_waits_for_a_connection_that_was_only_just_taken(store):
+@pytest.mark.parametrize("last", ["get", "size"])
+def test_a_fork_waits_for_a_connection_that_was_only_just_taken(store, last):
     """Its thread has not said yet that it works with it, and the one that did before may be the one that forks."""
     store.set("c/0", b"1")
+    calls(store)[last]()
     connection = store._pool.idle.pop()[0]
     timer = threading.Timer(0.2, store._pool.give_back, [connection])
     timer.start()
