@@ -183,6 +183,20 @@ def test_when_nothing_says_what_happened_the_outcome_is_unknown(proxy, store, di
     assert caught.value.code == "outcome_unknown"
 
 
+@pytest.mark.parametrize("value", [b"", b"x"])
+def test_a_file_is_on_the_majority_before_it_becomes_current(store, monkeypatch, value):
+    """What is found out after a lost answer is read there: a file that it lacks would pass for one that was removed."""
+    insert, waited = store._writer._insert, []
+
+    def note(name, documents, key, *, majority=True):
+        waited.append(majority)
+        insert(name, documents, key, majority=majority)
+
+    monkeypatch.setattr(store._writer, "_insert", note)
+    store.set("k", value)
+    assert waited == ([True] if not value else [False, True]) and store.get("k") == value
+
+
 def test_resets_and_cuts_are_not_seen_by_the_caller(proxy, store):
     """One answer in twenty is cut or reset: 400 operations behave as on a dict, and none of them fails."""
     choice = random.Random(4)

@@ -135,7 +135,9 @@ class Writer:
         self.prepare_bucket()
         key = uploads[0].key
         documents = [each.file_document(self.array_id) for each in uploads]
-        self._insert("files", documents, key, majority=False)
+        # The chunks wait for the majority, which then has the file too. A file without any waits itself: `_find_out`
+        # reads what the majority has.
+        self._insert("files", documents, key, majority=not any(each.view for each in uploads))
         started = time.time()
         for batch in _batches(itertools.chain.from_iterable(each.chunk_documents() for each in uploads)):
             if time.time() - started > SIGN_OF_LIFE_SECONDS:
