@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zarrcy
-from zarrcy.errors import CodecError, MissingChunkError, UnavailableError
+from zarrcy.errors import CodecError, MissingChunkError, StoreError, UnavailableError
 from zarrcy.stores import ReadOnlyStore
 from zarrcy.stores.memory import MemoryStore
 
@@ -199,6 +199,31 @@ def test_a_damaged_chunk_of_a_batch_is_named(store):
     with pytest.raises(CodecError) as caught:
         array[...]
     assert caught.value.key == "c/5"
+
+
+ANSWERS = {
+    "stops early": lambda numbered: numbered[:-1],
+    "leaves out one": lambda numbered: [numbered[0], *numbered[2:]],
+    "one twice": lambda numbered: [numbered[0], *numbered],
+    "beyond the end": lambda numbered: [*numbered[:-1], (len(numbered), numbered[-1][1])],
+    "before the start": lambda numbered: [(i - len(numbered), request) for i, request in numbered],
+}
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_a_store_that_does_not_answer_each_request_once_is_an_error_and_not_what_lay_in_memory(answers):
+    class Careless(Batching):
+        def get_many(self, requests):
+            for i, (key, _) in answers(list(enumerate(requests))):
+                yield i, MemoryStore.get(self, key)
+
+    array = filled(Careless())
+    with (
+        zarrcy.use_threads(1),
+        pytest.raises(StoreError, match="get_many: expected each of 4 positions once") as caught,
+    ):
+        array[: 4 * LENGTH]
+    assert caught.value.code == "bad_answer"
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

@@ -17,7 +17,7 @@ from zarrcy.transfer_merge cimport encode_merged, encode_whole
 
 import itertools
 
-from zarrcy.errors import ConflictError
+from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores.store import Store
 from zarrcy.threads import run_with_helpers
 
@@ -131,19 +131,26 @@ cdef class ValuesCall:
         """Several values by one call of the store, but for those of which parts are enough."""
         cdef Place place
         cdef int64_t number
-        numbers, requests = [], []
+        numbers, requests, waiting = [], [], set()
         for number in range(first, end):
             (<Plan>self.call.plan).find_place(number, &place)
             if is_read_in_parts(<CodecPipeline>self.call.pipeline, &place):
                 self.read_value(number)
             else:
+                waiting.add(len(numbers))
                 numbers.append(number)
                 requests.append((key_text(self.call, place.value), None))
         for i, value in self.store.get_many(requests):
+            if i not in waiting:
+                raise unasked(self.store, i, requests)
+            waiting.remove(i)
             (<Plan>self.call.plan).find_place(numbers[i], &place)
             read_found(self.call, &place, value)
             if has_failed(self.call):
-                break
+                return 0
+        if waiting:
+            # Nothing has filled its items.
+            raise unasked(self.store, None, requests, requests[min(waiting)][0])
         return 0
 
     cdef int read_value(self, int64_t number) except -1:
@@ -277,6 +284,14 @@ cdef class Merge:
         if value is None:
             raise NothingToWrite
         return value
+
+
+cdef object unasked(object store, object got, list requests, object key=None):
+    """The error of a store that answers otherwise than it was asked."""
+    told = "no answer" if got is None else f"position {got!r} twice or of nothing"
+    return StoreError(
+        f"get_many: expected each of {len(requests)} positions once, got {told}", store=store.url, key=key,
+        code="bad_answer", hint="The class of the store is at fault. An absent key is answered by None.")
 
 
 cdef object get_part(object store, object key, object part, object version):

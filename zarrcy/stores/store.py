@@ -148,7 +148,7 @@ class Store(ABC):
         return self.size(key) is not None
 
     def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, Buffer | None]]:
-        """Several values, as ``(position in requests, value)``, in the order in which they arrive.
+        """Several values, as ``(position in requests, value)``, in the order in which they arrive, each position once.
 
         The first error stops new requests and is raised.
         """
