@@ -141,6 +141,20 @@ def test_an_existing_target_is_replaced_only_when_that_is_asked_for() -> None:
         assert zarrcy.copy(source, target, "a", overwrite=True, **changes)[:].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("member", ["", "a/", "b/"])
+def test_a_copy_of_attributes_that_cannot_be_read_replaces_nothing(member: str) -> None:
+    source, target = MemoryStore(), MemoryStore()
+    group = zarrcy.create_group(source, zarr_format=2)
+    group["a"] = [1, 2]
+    group.create_group("b")
+    source.set(f"{member}.zattrs", b"{broken")
+    zarrcy.create_group(target)["kept"] = [3]
+    before = {key: target.get(key) for key in target.list_prefix()}
+    with pytest.raises(zarrcy.MetadataError, match="zattrs"):
+        zarrcy.copy(zarrcy.open(source, mode="r"), target, overwrite=True)
+    assert {key: target.get(key) for key in target.list_prefix()} == before
+
+
 @pytest.mark.parametrize("path", ["a", "/a/", "a/b", "", "a/b/c/d"])
 def test_a_copy_that_meets_its_source_is_refused(path: str) -> None:
     store = MemoryStore()

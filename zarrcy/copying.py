@@ -93,9 +93,10 @@ def copy(
     zarr_format = GroupMetadata(zarr_format=changes.get("zarr_format", node.metadata.zarr_format)).zarr_format
     members = [] if isinstance(node, Array) else list(node.members(None))
     # What cannot be is an error before the target is made, or anything in it deleted.
-    for array in [node, *(member for _, member in members)]:
-        if isinstance(array, Array) and _differs(array, changes):
-            encode_node(array_metadata(**_options(array, changes)))
+    for each in [node, *(member for _, member in members)]:
+        each.metadata.whole()
+        if isinstance(each, Array) and _differs(each, changes):
+            encode_node(array_metadata(**_options(each, changes)))
     with opened(store, path, "a", None, {}) as (target, path):
         check_apart(node, target, path)
         if isinstance(node, Array):
