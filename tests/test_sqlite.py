@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import cpu_times
@@ -30,6 +30,7 @@ from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.sqlite_connections import Pool
 from zarrcy.testing import STORE_LAWS
+from zarrcy.threads import run_with_helpers
 
 
 @pytest.fixture
@@ -461,6 +462,30 @@ def test_a_write_beside_the_transaction_of_its_thread_is_refused_at_once(store):
         expect_code("in_transaction", lambda: store.set("c/1", b"2"))
         expect_code("in_transaction", lambda: store.transaction().__enter__())
     assert list(store.list_prefix()) == ["c/0"]
+
+
+@pytest.mark.parametrize("holder", ["a transaction of this process", "another program"])
+def test_a_thread_stops_waiting_for_the_lock_when_its_call_has_failed(store, holder):
+    """It would wait for all of the timeout, two minutes, and the error with it."""
+    caller = threading.current_thread()
+    both = threading.Barrier(2)
+
+    def work():
+        both.wait(10)
+        if threading.current_thread() is caller:
+            raise RuntimeError("failed")
+        store.set("c/0", b"1")
+
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        context = store.transaction() if holder.startswith("a transaction") else nullcontext()
+        with context:
+            if not holder.startswith("a transaction"):
+                other.execute("BEGIN IMMEDIATE")
+            begin = time.monotonic()
+            with pytest.raises(RuntimeError, match="failed"):
+                run_with_helpers(work, 2)
+            assert time.monotonic() - begin < store.timeout / 4
+    assert store.get("c/0") is None
 
 
 def test_a_thread_whose_turn_another_has_waits_for_it(store):

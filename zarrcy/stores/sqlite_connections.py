@@ -25,6 +25,7 @@ from zarrcy.stores import sqlite_table
 from zarrcy.stores.files import identity as identity_of
 from zarrcy.stores.sqlite_errors import busy_error, is_busy, store_error
 from zarrcy.stores.sqlite_links import NOT_DONE, Idle, Link
+from zarrcy.threads import check_stopped, pause
 
 __all__ = ["Connection", "Pool", "pool_of"]
 
@@ -140,7 +141,7 @@ class Pool(Idle):
                 elif time.monotonic() > deadline:
                     raise busy_error(self.url, key, timeout) from error
             # Here no connection is held: a fork need not wait, and Ctrl-C is heard.
-            time.sleep(random.uniform(0, delay))
+            pause(random.uniform(0, delay))
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     def error(self, error: sqlite3.Error, key: str | None) -> BaseException:
@@ -161,6 +162,7 @@ class Pool(Idle):
                 if left <= 0:
                     raise busy_error(self.url, key, timeout)
                 condition.wait(min(left, LONGEST_DELAY_SECONDS))
+                check_stopped()
             self._turn = weakref.ref(turn)
         try:
             yield
