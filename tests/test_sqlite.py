@@ -101,6 +101,16 @@ def test_a_name_that_is_none_is_refused(tmp_path):
             SQLiteStore(path, array_id)
 
 
+@pytest.mark.parametrize("key", [5, 5.0, True, b"1", np.int64(5), None])
+def test_what_is_no_text_is_no_key_though_sqlite_would_take_it_for_one(store, key):
+    store.set("5", b"five")
+    store.set("5.0", b"five")
+    store.set("1", b"one")
+    for call in (lambda: store.get(key), lambda: store.set(key, b"x"), lambda: list(store.get_many([(key, None)]))):
+        with pytest.raises(ValueError, match="expected printable text"):
+            call()
+
+
 def test_a_pickle_is_the_recipe(tmp_path):
     for options in ({}, {"durable": False}, {"read_only": True}, {"timeout": 3.0}):
         store = SQLiteStore(tmp_path / "data.db", "a", **options)

@@ -301,8 +301,8 @@ class SQLiteStore(_TableStore):
         StoreError
             There is no such file, it is damaged, or no SQLite file with the table of this store.
         """
-        if part is not None:
-            return super().get(key, part)
+        if part is not None or type(key) is not str:
+            return super().get(key, part)  # to SQLite, the number 5 would be the text
         try:
             row = self._pool.first_row(READ, (self.array_id, key))
         except UnicodeEncodeError:
