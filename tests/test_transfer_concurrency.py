@@ -16,6 +16,8 @@ import pytest
 from child_scripts import run_script
 
 import zarrcy
+from zarrcy.stores.memory import MemoryStore
+from zarrcy.threads import pause, run_with_helpers
 
 
 def run_workers(*arguments: object, timeout: float = 120) -> str:
@@ -209,3 +211,32 @@ def test_readers_beside_one_that_replaces_the_directory_never_see_fill_values(tm
     run_threads([read, read, replace])
     assert seen <= set(range(1, 22))
     assert (array[...] == 21).all()
+
+
+def test_a_read_within_a_call_that_has_failed_leaves_the_error_to_that_call() -> None:
+    """Only a helper of the read notices: the read would have an error of its own, of no words."""
+    caller = threading.current_thread()
+    both, inside = threading.Barrier(2), threading.Event()
+
+    class Waiting(MemoryStore):
+        concurrency = 2
+
+        def get(self, key: str, part: slice | None = None) -> Any:
+            if key.startswith("c/"):
+                both.wait(10)
+                if threading.current_thread() is not caller:
+                    inside.set()
+                    pause(10)
+            return super().get(key, part)
+
+    array = zarrcy.create_array(Waiting(), shape=4, chunks=2, dtype="int8")
+
+    def work() -> None:
+        if threading.current_thread() is caller:
+            array[:]
+        else:
+            assert inside.wait(10)
+            raise RuntimeError("failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        run_with_helpers(work, 2)

@@ -19,7 +19,7 @@ import itertools
 
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores.store import Store
-from zarrcy.threads import run_with_helpers
+from zarrcy.threads import Stopped, run_with_helpers
 
 cdef enum:
     POLL_US = 200        # between looks at whether interrupted helpers are done
@@ -42,6 +42,8 @@ cdef int run_values(Call* call, object store, int n_threads, bint writes) except
         drop_failure(call)
         raise
     values.close()
+    if call.failed and call.status == STOPPED:
+        raise Stopped  # as a helper did: for the call that this one is part of
     return raise_failure(call, store.url) if call.failed else 0
 
 
