@@ -161,6 +161,19 @@ def test_many_values_go_on_where_they_broke_off():
     assert mock.call_count("get") == 13
 
 
+def test_what_a_store_leaves_out_of_many_values_is_not_asked_for_without_end():
+    class Forgetful(MemoryStore):
+        n_calls = 0
+
+        def get_many(self, requests):
+            self.n_calls += 1
+            assert self.n_calls < 3
+            return ((i, value) for i, value in super().get_many(requests) if value is not None)
+
+    store = Forgetful({"a": b"1", "c": b"3"})
+    assert list(RetryingStore(store).get_many([(key, None) for key in "abc"])) == [(0, b"1"), (2, b"3")]
+
+
 # When
 
 

@@ -94,6 +94,8 @@ class RetryingStore(WrapperStore):
                     yield positions[i], value
             except PASSING as error:
                 attempts.failed(error)
+            else:
+                return  # what the store has left out without an error, it would leave out again
 
     def get_with_version(
         self, key: str, part: slice | None = None, *, if_version: Version | None = None
