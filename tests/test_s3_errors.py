@@ -264,6 +264,25 @@ def test_what_is_left_of_an_answer_is_not_taken_for_the_next_one():
         assert store.get("c/1") == b"next"
 
 
+@pytest.mark.parametrize("cut", [0, 5, 16, 50])
+def test_an_object_that_grows_while_its_last_bytes_are_read_gives_no_wrong_bytes(cut):
+    """It is shorter than what is asked for, then longer, and the connection breaks."""
+    value = bytes(range(100))
+    answers = iter([refusal(416, "InvalidRange"), an_object(value)._replace(cut=cut)])
+
+    def answer(request):
+        given = next(answers, None)
+        if given is not None:
+            return given
+        begin, _, end = request.headers["Range"].removeprefix("bytes=").partition("-")
+        span = slice(int(begin), int(end) + 1) if begin else slice(-int(end), None)
+        first, last, _ = span.indices(100)
+        return Answer(206, {"ETag": '"1"', "Content-Range": f"bytes {first}-{last - 1}/100"}, value[span])
+
+    with Scripted(answer) as server, store_at(server.url, retry=Retry(initial=0.001)) as store:
+        assert store.get("c/0", slice(-16, None)) == value[-16:]
+
+
 def test_another_range_than_was_asked_for_is_an_error():
     answer = Answer(206, {"ETag": '"1"', "Content-Range": "bytes 0-3/10"}, b"0123")
     with Scripted(answer) as server, store_at(server.url) as store:

@@ -103,7 +103,12 @@ class S3Client(ObjectClient):
     def _behind_the_end(self, name: str, span: Span, version: str | None, refusal: Refusal) -> Found | None:
         """What an object is of which no byte was asked for."""
         if span.begin < 0:
-            return self.get(name, None, version)  # all of it: rclone refuses a suffix that is longer than the object
+            try:
+                return self.get(name, None, version)  # all of it: rclone refuses a suffix longer than the object
+            except BrokenBodyError as error:
+                # It may have grown since, and what came be no part of the suffix: it is not gone on with.
+                failure = UnavailableError(error.message, store=error.store, code=error.code, hint=error.hint)
+            raise failure
         found = self.get(name, None if refusal.nbytes == 0 else FIRST_BYTE, version)
         if found is None:
             return None
