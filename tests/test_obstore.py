@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 import traceback
 import weakref
+from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
 import array_cases as cases
@@ -211,6 +213,31 @@ def test_credentials_that_cannot_be_had_are_no_lost_connection(service):
             with pytest.raises(PermissionDeniedError) as caught:
                 call()
             assert caught.value.code == CODES[service]
+
+
+def test_a_denial_is_heard_by_the_thread_that_was_denied_alone():
+    def credentials():
+        if threading.current_thread().name == "denied":
+            raise RuntimeError("no vault")
+        return s3.WRITER, s3.SECRET, None, datetime.now(UTC)  # ends at once: each request asks again
+
+    with SERVICES["s3"].new(credentials=credentials) as store:
+        store.set("k", b"1")
+
+        def read():
+            try:
+                heard[threading.current_thread().name] = store.get("k")
+            except PermissionDeniedError as error:
+                heard[threading.current_thread().name] = error.code
+
+        for _ in range(5):
+            heard = {}
+            threads = [threading.Thread(target=read, name=name) for name in ("denied", "served", "served too")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert heard == {"denied": "credentials", "served": b"1", "served too": b"1"}
 
 
 @pytest.mark.parametrize("key", ["plain", "refused", "certificates", "dns error", "timed out", "header missing"])

@@ -137,9 +137,6 @@ class ObstoreClient(ObjectClient):
     def _confirm(self, name: str, refused: Refused) -> None:
         """Raise what is the matter, if an answer that says that an object is absent is not to be believed."""
 
-    def _prepare(self) -> None:
-        """What a thread does before it asks obstore for something."""
-
     def _renew(self, given: Any) -> bool:
         """Whether there is another credential than this one, which the service does not take."""
         return False
@@ -302,7 +299,9 @@ class ObstoreClient(ObjectClient):
     def _do(self, request: Callable[[], Any], *, absent: bool = False, renewed: bool = False) -> Any:
         """What a request returns; with `absent`, the refusal that says that there is no such object or range."""
         self._check_process()
-        self._prepare()
+        # What is about to end is exchanged here, while others go on with it: obstore would let all of them wait. And
+        # who is denied one hears of it here, not another thread.
+        self._credential()
         given, store = self._given, self._store
         try:
             return request()
@@ -357,10 +356,6 @@ class PairedClient(ObstoreClient):
         self._own = own
         self.batch = own.batch
         super().__init__(service, url)
-
-    def _prepare(self) -> None:
-        # What is about to end is exchanged here, while others go on with it; obstore would let all of them wait.
-        self._credential()
 
     def head(self, name: str) -> Found | None:
         return self._own.head(name)

@@ -56,7 +56,8 @@ class S3ObstoreClient(ObstoreClient):
         )
 
     def _credential(self) -> tuple[Any, dict[str, Any]]:
-        assert self._identity is not None
+        if self._identity is None:
+            return None, {}
         now = self._identity.current()
         return None, {"access_key_id": now.access_key, "secret_access_key": now.secret_key, "token": now.token}
 
