@@ -32,7 +32,7 @@ REMARKS = {
     ),
     "import": (
         "a third is the loading of 18 compiled modules, the rest 30 modules of Python, none of them beyond what "
-        "opening an array needs. NumPy itself takes ten times as long, and its own time varies by more than the "
+        "opening an array needs. NumPy itself takes several times as long, and its own time varies by more than the "
         "target. Next: fewer compiled modules, by linking those of the engine into one."
     ),
 }
