@@ -4,11 +4,15 @@
 is the SeaweedFS of the tests, behind a proxy in a process of its own that lets each answer wait. Each reader is a
 process of its own too; they take turns, and the medians count. The CPU time is the reader's alone; on the clock,
 reader, proxy and server share the machine.
+
+A reader whose packages are missing is named. s3fs is not among the requirements of the benchmarks, as it wants a boto3
+of its own: ``pip install s3fs boto3`` in an environment apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import os
 import statistics
@@ -76,6 +80,17 @@ READERS: dict[str, Reader] = {
     "zarr-python, obstore": zarr_python(by_obstore),
     "zarr-python, s3fs": zarr_python(by_s3fs),
 }
+
+PACKAGES = {
+    "zarrcy, obstore": ("obstore",),
+    "zarr-python, obstore": ("zarr", "obstore"),
+    "zarr-python, s3fs": ("zarr", "s3fs"),
+}
+
+
+def missing(name: str) -> list[str]:
+    """The packages that a reader lacks."""
+    return [package for package in PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
 
 
 def delay(port: int, latency: float, answers: Connection) -> None:
@@ -167,8 +182,12 @@ def main() -> None:
     unknown = [name for name in names if name not in READERS]
     if unknown:
         parser.error(f"expected some of {', '.join(READERS)}, got {', '.join(unknown)}")
+    lacking = {name: missing(name) for name in names if missing(name)}
+    names = [name for name in names if name not in lacking]
     found = measure(names, arguments.chunks, arguments.latency, arguments.concurrency, arguments.rounds)
     print(table(found, arguments.chunks))
+    for name, packages in lacking.items():
+        print(f"\nNot measured, because not installed: {name} ({', '.join(packages)}).")
 
 
 if __name__ == "__main__":

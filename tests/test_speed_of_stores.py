@@ -5,6 +5,7 @@ What it measures is not judged here: one round beside other programs says nothin
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -66,12 +67,14 @@ def test_the_page_that_compares_stores_has_a_row_for_each_and_says_how_it_was_me
 
 def test_both_engines_of_s3_read_what_was_written_through_a_proxy_with_latency() -> None:
     readers = ["zarrcy", "zarrcy, obstore"]
-    done = run(*readers, "--chunks", "12", "--rounds", "1", "--concurrency", "4", script=PEERS)
+    done = run(*readers, "zarr-python, s3fs", "--chunks", "12", "--rounds", "1", "--concurrency", "4", script=PEERS)
     assert done.returncode == 0, done.stderr
     for reader in readers:
         (row,) = re.findall(rf"^\| {reader} \| ([\d.]+) \| (\d+) \| ([\d.]+) \|$", done.stdout, re.M)
         # 12 answers that wait for 20 ms each, 4 at once.
         assert int(row[1]) <= 200, reader
+    if importlib.util.find_spec("s3fs") is None:
+        assert "Not measured, because not installed: zarr-python, s3fs (s3fs)." in done.stdout
 
 
 def test_a_reader_that_is_not_known_is_refused() -> None:
