@@ -148,31 +148,13 @@ class GCSClient(ObjectClient):
     def token(self) -> str:
         """The token that a request has now; empty when it has none."""
         headers: dict[str, str] = {}
-
-        def ask() -> None:
-            request = self._session._auth_request
-            self._session.credentials.before_request(request, "GET", self._objects, headers)
-
-        self._authorise(ask)
+        request = self._session._auth_request
+        self._ask(lambda: self._session.credentials.before_request(request, "GET", self._objects, headers))
         return headers.get("authorization", "").removeprefix("Bearer ")
 
     def refresh(self) -> None:
         """Renew the token, which the service has refused to a request of this thread."""
-        self._authorise(lambda: self._session.credentials.refresh(self._session._auth_request))
-
-    def _authorise(self, ask: Callable[[], None]) -> None:
-        """Ask the credentials for something. Frames below hold tokens: what they raise is not chained."""
-        failure: StoreError
-        try:
-            ask()
-            return
-        except StoreError as error:
-            failure = error.with_traceback(None)
-        except google.auth.exceptions.GoogleAuthError as error:
-            failure = auth_error(error, source=self._source.words, store=self.url)
-        except _SILENCES as error:
-            failure = connection_error(SERVICE, error, store=self.url)
-        raise failure
+        self._ask(lambda: self._session.credentials.refresh(self._session._auth_request))
 
     # ---- requests and answers
 
@@ -184,10 +166,9 @@ class GCSClient(ObjectClient):
         headers: dict[str, str] | None = None,
         data: bytes | None = None,
     ) -> requests.Response:
-        """An answer whose body is still to be read. Frames below hold tokens: what they raise is not chained."""
-        failure: StoreError
-        try:
-            return self._session.request(
+        """An answer whose body is still to be read."""
+        answer: requests.Response = self._ask(
+            lambda: self._session.request(
                 method,
                 f"{url}?{urlencode({**query, **self._always})}",
                 headers=headers,
@@ -196,6 +177,15 @@ class GCSClient(ObjectClient):
                 allow_redirects=False,
                 timeout=TIMEOUT,
             )
+        )
+        return answer
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """What a call of the session or of its credentials returns. Frames below hold tokens: what they raise is not
+        chained."""
+        failure: StoreError
+        try:
+            return call()
         except StoreError as error:
             failure = error.with_traceback(None)
         except google.auth.exceptions.GoogleAuthError as error:

@@ -69,7 +69,7 @@ class _TableStore(Store):
         return self._run(lambda connection: sqlite_table.size(connection, self.array_id, key), key)
 
     def set(self, key: str, value: Buffer) -> None:
-        """Store a value, replacing an older one.
+        """Store a value, replacing an older one. See `zarrcy.stores.Store.set`.
 
         Raises
         ------
@@ -293,14 +293,9 @@ class SQLiteStore(_TableStore):
         self.check_writable()
         self._run(lambda connection: None, writes=True, creates=True)
 
-    def get(self, key: str, part: slice | None = None) -> bytes | None:
-        """The value of a key, or a part of it. See `zarrcy.stores.Store.get`.
+    # The short way of both, see `zarrcy.stores.sqlite_links`; the long one for all else.
 
-        Raises
-        ------
-        StoreError
-            There is no such file, it is damaged, or no SQLite file with the table of this store.
-        """
+    def get(self, key: str, part: slice | None = None) -> bytes | None:
         if part is not None or type(key) is not str:
             return super().get(key, part)  # to SQLite, the number 5 would be the text
         try:
@@ -320,15 +315,6 @@ class SQLiteStore(_TableStore):
         return value
 
     def set(self, key: str, value: Buffer) -> None:
-        """Store a value, replacing an older one. See `zarrcy.stores.Store.set`.
-
-        Raises
-        ------
-        UnavailableError
-            Another writer had the lock of the file for ``timeout`` seconds.
-        StoreError
-            It could not be written, or is longer than SQLite takes (``code="too_large"``); the old value is there.
-        """
         self.check_writable()
         check_key(key)
         value = _contiguous(value)
