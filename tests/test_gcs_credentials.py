@@ -301,7 +301,8 @@ def test_a_callable_is_called_again_before_its_credentials_expire_and_when_they_
         present.expiry = now + datetime.timedelta(seconds=seconds)
         in_32_threads(lambda: store.get("k"))
     assert len(called) == 3
-    front.tokens.discard(f"{TOKEN}-3")
+    # Obstore may have kept an older one, which is refused first.
+    front.tokens -= {f"{TOKEN}-{number}" for number in (1, 2, 3)}
     in_32_threads(lambda: store.get("k"))
     assert len(called) == 4
 

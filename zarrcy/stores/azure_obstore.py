@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,7 +37,6 @@ class AzureObstoreClient(PairedClient):
 
     writer, crc32c = "zarrcy_writer", "zarrcy_crc32c"
     _own: AzureClient
-    _given: Credential | None
 
     def __init__(self, own: AzureClient, source: Source) -> None:
         self._source = source
@@ -45,7 +44,7 @@ class AzureObstoreClient(PairedClient):
         if own.access_tier is not None:
             self.attributes["Storage-Class"] = own.access_tier
 
-    def _make(self) -> Any:
+    def _make(self, provide: Callable[[], dict[str, Any]]) -> Any:
         own = self._own
         return require("obstore.store", INSTALL).AzureStore(
             own.container,
@@ -58,7 +57,7 @@ class AzureObstoreClient(PairedClient):
             },
             client_options=client_options(own.endpoint, **certificates()),
             retry_config={"max_retries": 0},
-            credential_provider=self._provider(),
+            credential_provider=provide,
         )
 
     def _credential(self) -> tuple[Any, dict[str, Any]]:
@@ -92,18 +91,18 @@ class AzureObstoreClient(PairedClient):
     def _renew(self, given: Any) -> bool:
         return given is not None and self._source.renew(given)
 
-    def _read(self, status: int, body: bytes) -> Refused:
+    def _read(self, status: int, body: bytes, given: Any) -> Refused:
         text = body.decode("utf-8", "replace")
         found = _CODE.search(text)
         code = found[1] if found is not None else ""
-        kind = "token" if self._given is None else self._given.kind
+        kind = "token" if given is None else given.kind
         error = answer_error(status, {"x-ms-error-code": code}, text, kind, store=self.url)
         return Refused(status, error, is_absence=code == "BlobNotFound", is_denial=code in REFUSALS)
 
-    def _failure(self, error: Exception) -> Any:
+    def _failure(self, error: Exception, given: Any) -> Any:
         if isinstance(error, FileNotFoundError) and "Not a file, got x-ms-resource-type" in str(error):
             return Refused(404, self._conflict(), is_absence=True)
-        return super()._failure(error)
+        return super()._failure(error, given)
 
     def _is_folder(self, attributes: Mapping[str, str]) -> bool:
         return attributes.get("hdi_isfolder", "").lower() == "true"

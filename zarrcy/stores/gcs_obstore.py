@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zarrcy.errors import StoreError
@@ -50,7 +50,7 @@ class GCSObstoreClient(PairedClient):
     def _is_anonymous(self) -> bool:
         return bool(self._own.source.given == ANONYMOUS)
 
-    def _make(self) -> Any:
+    def _make(self, provide: Callable[[], dict[str, Any]]) -> Any:
         own = self._own
         # Without the first, the service unpacks what is stored as gzip.
         headers = {"Accept-Encoding": "gzip"} | ({"x-goog-user-project": own.payer} if own.payer else {})
@@ -59,7 +59,7 @@ class GCSObstoreClient(PairedClient):
             config={"base_url": own.base, "skip_signature": self._is_anonymous},
             client_options=client_options(own.base, default_headers=headers, **certificates()),
             retry_config={"max_retries": 0},
-            credential_provider=self._provider(),
+            credential_provider=provide,
         )
 
     def _credential(self) -> tuple[Any, dict[str, Any]]:
@@ -71,7 +71,7 @@ class GCSObstoreClient(PairedClient):
             self._own.refresh()
         return bool(_digest(self._own.token()) != given)
 
-    def _read(self, status: int, body: bytes) -> Refused:
+    def _read(self, status: int, body: bytes, given: Any) -> Refused:
         words = words_of(body)
         error = answer_error(status, words, asked_to_wait=None, source=self._own.source.words, store=self.url)
         return Refused(status, error, is_absence=status == 404, is_denial=status == 401, text=words.message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ LISTED = 1000
 CONNECT_TIMEOUT, TIMEOUT = "10s", "60s"
 # How long obstore keeps a credential before it asks for it again; the SDK refreshes it when it has to.
 KEPT = timedelta(minutes=1)
+# Credentials that a request is tried again with: the one that the SDK has by now, and, if that is refused too, a new one.
+RENEWALS = 2
 
 # How obstore puts the answer of a service into its errors.
 _ANSWER = re.compile(r"non-2xx status code: (\d{3})[^:]*:(.*?)(?:\n\nDebug source|\Z)", re.S)
@@ -79,6 +82,13 @@ class Refused(NamedTuple):
     text: str = ""
 
 
+class _Opened:
+    """A store of obstore, and the credential that it was given last, which it keeps for a while."""
+
+    store: Any = None
+    given: Any = None
+
+
 class ObstoreClient(ObjectClient):
     """One container, as obstore opens it.
 
@@ -108,23 +118,22 @@ class ObstoreClient(ObjectClient):
         self._check_process()
         # Errors of who is asked for credentials, which obstore hides.
         self._denials: list[StoreError] = []
-        # The credential that obstore was given last.
-        self._given: Any = None
-        self._store = self._opened()
+        self._opening = threading.Lock()
+        self._opened = self._open()
 
     # ---- what a service adds
 
     @abstractmethod
-    def _make(self) -> Any:
-        """Obstore's own store."""
+    def _make(self, provide: Callable[[], dict[str, Any]]) -> Any:
+        """Obstore's own store; it asks `provide` for credentials."""
 
     @abstractmethod
     def _credential(self) -> tuple[Any, dict[str, Any]]:
         """The credential to use now, and what obstore is told of it."""
 
     @abstractmethod
-    def _read(self, status: int, body: bytes) -> Refused:
-        """What an answer means that is none of success."""
+    def _read(self, status: int, body: bytes, given: Any) -> Refused:
+        """What an answer means that is none of success, to a request with the credential `given`."""
 
     def _version(self, described: Mapping[str, Any]) -> str:
         """The version of an object that obstore describes; empty when it has none."""
@@ -145,28 +154,27 @@ class ObstoreClient(ObjectClient):
         """Whether these are those of a folder, which some services have among the objects."""
         return False
 
-    def _provide(self) -> dict[str, Any]:
+    def _provide(self, opened: _Opened) -> dict[str, Any]:
         try:
-            self._given, told = self._credential()
+            opened.given, told = self._credential()
         except StoreError as error:
             self._denials.append(error)
             raise
         return {**told, "expires_at": datetime.now(UTC) + KEPT}
 
-    def _provider(self) -> Callable[[], dict[str, Any]]:
-        """Who obstore asks for credentials. Obstore keeps it, and may not keep this client by it."""
+    def _open(self) -> _Opened:
+        opened = _Opened()
+        # Obstore keeps what it asks for credentials, and may not keep this client by it.
         method = weakref.WeakMethod(self._provide)
 
         def provide() -> dict[str, Any]:
             bound = method()
             assert bound is not None
-            return bound()
+            return bound(opened)
 
-        return provide
-
-    def _opened(self) -> Any:
         try:
-            return self._make()
+            opened.store = self._make(provide)
+            return opened
         except StoreError:
             raise
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
@@ -220,11 +228,11 @@ class ObstoreClient(ObjectClient):
         return ConflictError("expected the version that was read before, got another", store=self.url)
 
     def _find(self, name: str, options: dict[str, Any]) -> Found | Refused:
-        answer: Found | Refused = self._do(lambda: self._found(name, options), absent=True)
+        answer: Found | Refused = self._do(lambda store: self._found(store, name, options), absent=True)
         return answer
 
-    def _found(self, name: str, options: dict[str, Any]) -> Found | Refused:
-        result = self._obstore.get(self._store, name, options=options)
+    def _found(self, store: Any, name: str, options: dict[str, Any]) -> Found | Refused:
+        result = self._obstore.get(store, name, options=options)
         meta, attributes = result.meta, result.attributes
         version = self._version(meta)
         if not version:
@@ -262,10 +270,8 @@ class ObstoreClient(ObjectClient):
         if condition is not None:
             mode = "create" if condition.version is None else self._mode(condition.version)
 
-        def request() -> str:
-            made = self._obstore.put(
-                self._store, name, bytes(value), attributes=attributes, mode=mode, use_multipart=False
-            )
+        def request(store: Any) -> str:
+            made = self._obstore.put(store, name, bytes(value), attributes=attributes, mode=mode, use_multipart=False)
             return self._version(made)
 
         answer = self._do(request, absent=condition is not None)
@@ -277,18 +283,18 @@ class ObstoreClient(ObjectClient):
         return str(answer)
 
     def delete(self, name: str) -> None:
-        self._do(lambda: self._obstore.delete(self._store, name), absent=True)
+        self._do(lambda store: self._obstore.delete(store, name), absent=True)
 
     def delete_many(self, names: Sequence[str]) -> None:
-        self._do(lambda: self._obstore.delete(self._store, list(names)), absent=True)
+        self._do(lambda store: self._obstore.delete(store, list(names)), absent=True)
 
     def list(self, prefix: str, token: str | None, *, by_folder: bool) -> Page:
         if by_folder:
-            found: Any = self._do(lambda: self._obstore.list_with_delimiter(self._store, prefix=prefix or None))
+            found: Any = self._do(lambda store: self._obstore.list_with_delimiter(store, prefix=prefix or None))
             return Page([each["path"] for each in found["objects"]], [f"{p}/" for p in found["common_prefixes"]], None)
 
-        def request() -> Any:
-            pages = self._obstore.list(self._store, prefix=prefix or None, offset=token, chunk_size=LISTED)
+        def request(store: Any) -> Any:
+            pages = self._obstore.list(store, prefix=prefix or None, offset=token, chunk_size=LISTED)
             return next(iter(pages), [])
 
         names: Any = [each["path"] for each in self._do(request)]
@@ -296,36 +302,39 @@ class ObstoreClient(ObjectClient):
 
     # ---- answers
 
-    def _do(self, request: Callable[[], Any], *, absent: bool = False, renewed: bool = False) -> Any:
+    def _do(self, request: Callable[[Any], Any], *, absent: bool = False, renewals: int = RENEWALS) -> Any:
         """What a request returns; with `absent`, the refusal that says that there is no such object or range."""
         self._check_process()
         # What is about to end is exchanged here, while others go on with it: obstore would let all of them wait. And
         # who is denied one hears of it here, not another thread.
         self._credential()
-        given, store = self._given, self._store
+        opened = self._opened
+        given = opened.given
         try:
-            return request()
+            return request(opened.store)
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
             if isinstance(error, StoreError):
                 raise
-            failure = self._denials.pop() if self._denials else self._failure(error)
+            failure = self._denials.pop() if self._denials else self._failure(error, opened.given)
         if isinstance(failure, StoreError):
             raise failure
-        if failure.is_denial and not renewed and self._renew(self._given if given is None else given):
-            # Another one: obstore keeps the credential that was refused.
-            if self._store is store:
-                self._store = self._opened()
-            return self._do(request, absent=absent, renewed=True)
+        refused = opened.given if given is None else given
+        if failure.is_denial and renewals and self._renew(refused):
+            with self._opening:
+                # Another one, unless another thread has made it: obstore keeps the credential that was refused.
+                if self._opened is opened or self._opened.given == refused:
+                    self._opened = self._open()
+            return self._do(request, absent=absent, renewals=renewals - 1)
         if absent and (failure.is_absence or failure.status == 416):
             return failure
         raise failure.error
 
-    def _failure(self, error: Exception) -> StoreError | Refused:
-        """What an error of obstore means."""
+    def _failure(self, error: Exception, given: Any) -> StoreError | Refused:
+        """What an error of obstore means, of a request with the credential `given`."""
         text = str(error)
         match = _ANSWER.search(text)
         if match is not None:
-            return self._read(int(match[1]), match[2].strip().encode())
+            return self._read(int(match[1]), match[2].strip().encode(), given)
         if _EMPTY.search(text):
             return Refused(416, self._broken(UnavailableError))
         if isinstance(error, (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zarrcy.stores.catalogue import require
@@ -34,7 +35,7 @@ class S3ObstoreClient(ObstoreClient):
         self._storage_class = storage_class
         super().__init__("S3", self._place.base)
 
-    def _make(self) -> Any:
+    def _make(self, provide: Callable[[], dict[str, Any]]) -> Any:
         base = self._place.base.rstrip("/")
         # With the bucket in the host or in the path, as the SDK would ask.
         is_virtual = not base.endswith(f"/{self.bucket}")
@@ -52,7 +53,7 @@ class S3ObstoreClient(ObstoreClient):
             config=config,
             client_options=client_options(endpoint),
             retry_config={"max_retries": 0},
-            credential_provider=None if self._identity is None else self._provider(),
+            credential_provider=None if self._identity is None else provide,
         )
 
     def _credential(self) -> tuple[Any, dict[str, Any]]:
@@ -61,6 +62,6 @@ class S3ObstoreClient(ObstoreClient):
         now = self._identity.current()
         return None, {"access_key_id": now.access_key, "secret_access_key": now.secret_key, "token": now.token}
 
-    def _read(self, status: int, body: bytes) -> Refused:
+    def _read(self, status: int, body: bytes, given: Any) -> Refused:
         refusal = refusal_in(status, {}, body)
         return Refused(status, refusal.error(self.url), refusal.is_absence)
