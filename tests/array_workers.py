@@ -289,6 +289,7 @@ def interrupts(path, kind, n):
     ]
     if kind == "one raw chunk":
         del actions[3]  # a codec that is at work on a chunk is not interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
     choice = random.Random(int(n))
     slowest = 0.0
     n_heard = 0
