@@ -47,7 +47,8 @@ class Peer(ABC):
         exec(self.import_statement, {})  # the same words that the row about importing times
 
     @abstractmethod
-    def open(self, layout: Layout) -> Any: ...
+    def opener(self, layout: Layout) -> Callable[[], Any]:
+        """What opens an array, with all done before that is no part of it."""
 
     @abstractmethod
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None: ...
@@ -64,7 +65,7 @@ class Peer(ABC):
     def get(self, layout: Layout) -> Any:
         """The array, opened once."""
         if layout.name not in self.handles:
-            self.handles[layout.name] = self.open(layout)
+            self.handles[layout.name] = self.opener(layout)()
         return self.handles[layout.name]
 
     def read(self, array: Any, selection: Selection) -> np.ndarray:
@@ -98,9 +99,11 @@ class Peer(ABC):
         return work
 
     def reopen(self, layout: Layout, n: int) -> Work:
+        opener = self.opener(layout)
+
         def work() -> None:
             for _ in range(n):
-                self.open(layout)
+                opener()
 
         return work
 
@@ -116,8 +119,9 @@ class Reference(Peer):
     def setup(self) -> None:
         self.library = build(self.data.root)
 
-    def open(self, layout: Layout) -> ReferenceArray:
-        return ReferenceArray(self.library, layout, self.data.path(layout), layout.shape(self.data.scale))
+    def opener(self, layout: Layout) -> Callable[[], ReferenceArray]:
+        path, shape = self.data.path(layout), layout.shape(self.data.scale)
+        return lambda: ReferenceArray(self.library, layout, path, shape)
 
     def everything(self, layout: Layout) -> Work:
         return self.get(layout).read
@@ -145,10 +149,11 @@ class Zarrcy(Peer):
     distributions = ("zarrcy",)
     import_statement = "import zarrcy"
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import zarrcy
 
-        return zarrcy.open_array(str(self.data.path(layout)), mode="r")
+        path = str(self.data.path(layout))
+        return lambda: zarrcy.open_array(path, mode="r")
 
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None:
         make_zarr(layout, path, values)
@@ -169,10 +174,11 @@ class Zarr(Peer):
         if self.pipeline:
             zarr.config.set({"codec_pipeline.path": self.pipeline})
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import zarr
 
-        return zarr.open_array(self.data.path(layout), mode="r")
+        path = self.data.path(layout)
+        return lambda: zarr.open_array(path, mode="r")
 
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None:
         import zarr
@@ -215,10 +221,11 @@ class Zarrista(Peer):
     import_statement = "import zarrista"
     operations = Peer.operations - {"oindex"}
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import zarrista
 
-        return zarrista.Array.open(zarrista.store.FilesystemStore(str(self.data.path(layout))), "/")
+        path = str(self.data.path(layout))
+        return lambda: zarrista.Array.open(zarrista.store.FilesystemStore(path), "/")
 
     def read(self, array: Any, selection: Selection) -> np.ndarray:
         return array[selection].to_numpy()
@@ -241,10 +248,11 @@ class TensorStore(Peer):
     def _spec(path: Path) -> dict[str, Any]:
         return {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import tensorstore
 
-        return tensorstore.open(self._spec(self.data.path(layout)), read=True, open=True).result()
+        spec = self._spec(self.data.path(layout))
+        return lambda: tensorstore.open(spec, read=True, open=True).result()
 
     def read(self, array: Any, selection: Selection) -> np.ndarray:
         return array[selection].read().result()
@@ -285,10 +293,11 @@ class H5py(Peer):
     layouts = _UNSHARDED
     operations = Peer.operations - {"oindex"}
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import h5py
 
-        return h5py.File(self.data.path(layout, "h5"), "r")["array"]
+        path = self.data.path(layout, "h5")
+        return lambda: h5py.File(path, "r")["array"]
 
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None:
         import h5py
@@ -307,10 +316,11 @@ class Blosc2(Peer):
     layouts = frozenset({"blosc-64k", "blosc-1m", "blosc-8m"})
     operations = Peer.operations - {"oindex"}
 
-    def open(self, layout: Layout) -> Any:
+    def opener(self, layout: Layout) -> Callable[[], Any]:
         import blosc2
 
-        return blosc2.open(str(self.data.path(layout, "b2nd")), mode="r")
+        path = str(self.data.path(layout, "b2nd"))
+        return lambda: blosc2.open(path, mode="r")
 
     def write(self, layout: Layout, path: Path, values: np.ndarray) -> None:
         make_b2nd(layout, path, values)
