@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zarrcy.errors import StoreError
+from zarrcy.stores.files import is_plain_path, path_of
 from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.store import check_key
 
 
 @pytest.fixture
@@ -53,6 +55,51 @@ def place():
     # In memory where there is such a place: thousands of files are made.
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
         yield Path(path)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(KEYS)
+@example(".zarray")
+@example("a/.zarrcy-partial")
+@example("a/.x.zarrcy-partial")
+@example("...")
+def test_a_key_has_a_path_exactly_where_it_is_a_good_one(key):
+    """Most keys are looked at in compiled code, which may not be of another mind."""
+    try:
+        check_key(key)
+    except ValueError:
+        with pytest.raises(ValueError):
+            path_of(key)
+        return
+    is_left_out = any(name.startswith(".") and name.endswith(".zarrcy-partial") for name in key.split("/"))
+    assert path_of(key) == (None if is_left_out else key.encode())
+
+
+@settings(max_examples=1000, deadline=None)
+@given(KEYS.map("/{}".format))
+@example("/")
+@example("/a/")
+@example("//a")
+@example("/a/.")
+@example("/a/..b")
+def test_a_path_that_is_taken_as_it_is_is_an_absolute_one(path):
+    assert not is_plain_path(path) or os.path.abspath(path) == path
+
+
+def test_a_store_that_is_made_with_a_value_is_that_of_the_constructor(store):
+    store.set("k", b"1")
+    for read_only in (False, True):
+        made, value = FilesystemStore.with_value(store.path, b"k", read_only)
+        expected = FilesystemStore(store.path, read_only=read_only)
+        assert made == expected and value == b"1"
+        fields, other_fields = vars(made).copy(), vars(expected).copy()
+        files, other_files = fields.pop("_files"), other_fields.pop("_files")
+        assert fields == other_fields
+        assert files.directory.path == other_files.directory.path
+        assert files.directory.durable == other_files.directory.durable
+    assert FilesystemStore.with_value(store.path, b"absent", True)[1] is None
+    for path in ("relative", f"{store.path}/", f"{store.path}.ZIP", f"{store.path}/../x"):
+        assert FilesystemStore.with_value(path, b"k", True) is None
 
 
 def check_stays_inside(place, key):

@@ -21,7 +21,7 @@ errors
 document kernels registry threads
 dtypes chunk_grid stores
 codecs
-consolidated frozen remembered metadata indices selection shard_indexes
+consolidated remembered frozen metadata indices selection shard_indexes
 metadata_v2 node defaults transfer_call transfer_raw transfer_cells transfer_merge transfer_files transfer_file_writes
 transfer_values transfer transfer_regions
 grid_svg display cost

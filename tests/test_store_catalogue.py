@@ -12,6 +12,7 @@ import pytest
 import zarrcy.stores
 from zarrcy.errors import PermissionDeniedError, ReadOnlyError, StoreError, UnknownExtensionError
 from zarrcy.stores import catalogue
+from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.readonly import ReadOnlyStore
 from zarrcy.stores.zip import ZipStore
@@ -28,6 +29,8 @@ class FakeDirectory(MemoryStore):
     def __init__(self, path, *, read_only=False, durable=False):
         super().__init__()
         self.path, self.read_only, self.durable = os.fspath(path), read_only, durable
+
+    for_mode = classmethod(FilesystemStore.for_mode.__func__)
 
 
 @pytest.fixture

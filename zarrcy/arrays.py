@@ -14,7 +14,7 @@ from zarrcy.errors import MetadataError, NodeNotFoundError, SelectionError
 from zarrcy.metadata import ArrayMetadata
 from zarrcy.node import Node
 from zarrcy.selection import Selection, parse, parse_blocks, parse_orthogonal, parse_points, parse_region
-from zarrcy.transfer import ArrayBase, Transfer
+from zarrcy.transfer import ArrayBase
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,14 +78,7 @@ class Array(ArrayBase, Node[ArrayMetadata]):
     ) -> None:
         if missing not in MISSING:
             raise ValueError(f'missing: expected "fill" or "raise", got {missing!r}')
-        self._set_place(store, path, read_only)
-        self._missing = missing
-        self._write_empty_chunks = write_empty_chunks
-        self._set_metadata(metadata)
-
-    def _set_metadata(self, metadata: ArrayMetadata) -> None:
-        self._metadata = metadata
-        self._transfer = Transfer(self._store, self._path, metadata, self._missing == "raise", self._write_empty_chunks)
+        self._begin(store, path, metadata, read_only or store.read_only, missing, write_empty_chunks)
 
     # ---- what it is
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from zarrcy.remembered import twin_of
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -20,12 +22,7 @@ class Frozen:
     attributes: dict[str, Any]
     extra_fields: dict[str, Any]
     _late: dict[str, Callable[[], Any]]
-    _pipelines: dict[bool, Any]
-
-    @property
-    def pipelines(self) -> dict[bool, Any]:
-        """What `zarrcy.transfer` has bound the codecs to, by whether it keeps empty chunks; twins share it."""
-        return self._pipelines
+    pipelines: dict[bool, Any]  # what `zarrcy.transfer` has bound the codecs to, by whether it keeps empty chunks
 
     if not TYPE_CHECKING:  # else any name would pass for a field
 
@@ -54,16 +51,7 @@ class Frozen:
     def twin(self, loose: dict[str, Any], **reads: Callable[[], Any]) -> Self:
         """The same node with loose fields of its own, or read later by `reads`; it shares what is immutable, and is not
         checked again."""
-        late = {**self._late, **reads}  # before the fields: another thread may read one now
-        twin = object.__new__(type(self))
-        own = twin.__dict__
-        own.update(self.__dict__)
-        own.update(loose)
-        if late:
-            for name in reads:
-                own.pop(name, None)
-            own["_late"] = {name: read for name, read in late.items() if name in reads or name not in loose}
-        return twin
+        return twin_of(self, loose, reads)
 
     def later(self, **reads: Callable[[], Any]) -> Self:
         """The same node with fields that are read when they are first used, by functions by name."""

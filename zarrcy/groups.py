@@ -60,8 +60,8 @@ class Group(Node[GroupMetadata]):
         read_only: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
-        self._set_place(store, path, read_only)
-        self._metadata = metadata
+        self._store, self._path, self._metadata = store, path, metadata
+        self._read_only = read_only or store.read_only
         self._options = options or {}
 
     def _store_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

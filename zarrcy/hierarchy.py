@@ -10,17 +10,22 @@ from zarrcy.arrays import Array
 from zarrcy.defaults import array_metadata
 from zarrcy.errors import NodeNotFoundError, StoreError
 from zarrcy.groups import Group, consolidate
-from zarrcy.metadata import ArrayMetadata, GroupMetadata
+from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata
 from zarrcy.places import ARRAY_PARAMETERS, StoreLike, find_store, make_array, make_node, opened
+from zarrcy.stores import catalogue
 
 if TYPE_CHECKING:
     from zarrcy.display import Tree
-    from zarrcy.stores.store import Store
 
 __all__ = ["consolidate_metadata", "create_array", "create_group", "open", "open_array", "open_group", "tree"]
 
 # The options of `open` that are not those of a store.
 OPENING = ("zarr_format", "missing")
+
+OPENED = (None, "r", "r+", "a")  # the modes of `open`
+
+# The modes in which `open_array` and `open_group` may make what they open.
+MAKING = ("a", "w", "w-")
 
 
 def create_array(
@@ -173,10 +178,37 @@ def open(
     if mode in ("w", "w-"):
         raise ValueError(f"mode: open never makes a node: expected 'r', 'r+' or 'a', got {mode!r}; use create_array")
     try:
-        found, path = find_store(store, path, mode, storage, store_options)
+        known = None
+        if type(store) is str and mode in OPENED and not (path or storage or store_options or zarr_format):
+            known = catalogue.registry.get("filesystem").with_value(store, b"zarr.json", mode == "r")
+        if known is None:
+            found, path = find_store(store, path, mode, storage, store_options)
+            document = UNREAD
+        else:
+            found, document = known
         try:
+            metadata = metadata_v2.read_node(found, path, zarr_format, document)
+            if metadata is None:
+                raise NodeNotFoundError(
+                    "expected an array or group, got nothing", store=found.url, key=path, code="not_found"
+                )
+            if mode in ("r+", "a"):
+                found.check_writable()
+            if isinstance(metadata, ArrayMetadata):
+                return Array(
+                    found,
+                    path,
+                    metadata,
+                    read_only=mode == "r",
+                    missing=missing,
+                    write_empty_chunks=write_empty_chunks,
+                )
+            if mode == "r" or (mode is None and found.read_only):
+                metadata = metadata_v2.read_consolidated_node(found, path, metadata)
+            else:
+                metadata = metadata.replace(consolidated=None)
             options = {"missing": missing, "write_empty_chunks": write_empty_chunks}
-            return _open_in(found, path, mode, zarr_format, options)
+            return Group(found, path, metadata, read_only=mode == "r", options=options)
         except BaseException:
             if found is not store:
                 found.close()
@@ -187,26 +219,6 @@ def open(
                 "expected an array or group, got nothing", store=error.store, code="not_found"
             ) from error
         raise
-
-
-def _open_in(
-    found: Store, path: str, mode: str | None, zarr_format: int | None, options: dict[str, Any]
-) -> Array | Group:
-    metadata = metadata_v2.read_node(found, path, zarr_format)
-    if metadata is None:
-        raise NodeNotFoundError("expected an array or group, got nothing", store=found.url, key=path, code="not_found")
-    if mode in ("r+", "a"):
-        found.check_writable()
-    if mode is None and found.read_only:
-        mode = "r"
-    read_only = mode == "r" or found.read_only
-    if isinstance(metadata, ArrayMetadata):
-        return Array(found, path, metadata, read_only=read_only, **options)
-    if mode == "r":
-        metadata = metadata_v2.read_consolidated_node(found, path, metadata)
-    else:
-        metadata = metadata.replace(consolidated=None)
-    return Group(found, path, metadata, read_only=read_only, options=options)
 
 
 def open_array(store: StoreLike | None = None, path: str = "", *, mode: str | None = None, **options: Any) -> Array:
@@ -236,8 +248,13 @@ def open_array(store: StoreLike | None = None, path: str = "", *, mode: str | No
     >>> zarrcy.open_array(store, "a", mode="w", shape=(2, 2))[0, 0]
     np.float64(0.0)
     """
-    found: Array = _open_or_make(Array, "an array", create_array, store, path, mode, options, ARRAY_PARAMETERS)
-    return found
+    if options or mode in MAKING:
+        node = _open_or_make(create_array, store, path, mode, options, ARRAY_PARAMETERS)
+    else:
+        node = open(store, path, mode=mode)
+    if not isinstance(node, Array):
+        raise _other_kind("an array", "a group", node, store)
+    return node
 
 
 def open_group(store: StoreLike | None = None, path: str = "", *, mode: str | None = None, **options: Any) -> Group:
@@ -271,13 +288,13 @@ def open_group(store: StoreLike | None = None, path: str = "", *, mode: str | No
         made = create_group(store, path, **{name: value for name, value in options.items() if name not in below})
         return Group(made.store, made.path, made.metadata, options=below)
 
-    found: Group = _open_or_make(Group, "a group", make, store, path, mode, options, frozenset({"attributes"}))
-    return found
+    node = _open_or_make(make, store, path, mode, options, frozenset({"attributes"}))
+    if not isinstance(node, Group):
+        raise _other_kind("a group", "an array", node, store)
+    return node
 
 
 def _open_or_make(
-    cls: type[Any],
-    what: str,
     create: Callable[..., Any],
     store: StoreLike | None,
     path: str,
@@ -293,20 +310,18 @@ def _open_or_make(
         with opened(store, path, mode, options.pop("storage", None), options) as (found, path):
             try:
                 wanted = {name: value for name, value in describing.items() if name in OPENING}
-                node = open(found, path, mode=mode, **wanted)
+                return open(found, path, mode=mode, **wanted)
             except NodeNotFoundError:
                 return create(found, path, **describing)
-    else:
-        if options:
-            options = {name: value for name, value in options.items() if name not in making or name in OPENING}
-        node = open(store, path, mode=mode, **options)
-    if not isinstance(node, cls):
-        got = "an array" if isinstance(node, Array) else "a group"
-        what = f"expected {what}, got {got}"
-        if node.store is not store:
-            node.store.close()
-        raise NodeNotFoundError(what, store=node.store.url, key=node.path, code="not_found")
-    return node
+    options = {name: value for name, value in options.items() if name not in making or name in OPENING}
+    return open(store, path, mode=mode, **options)
+
+
+def _other_kind(expected: str, got: str, node: Array | Group, store: StoreLike | None) -> NodeNotFoundError:
+    if node.store is not store:
+        node.store.close()
+    what = f"expected {expected}, got {got}"
+    return NodeNotFoundError(what, store=node.store.url, key=node.path, code="not_found")
 
 
 def consolidate_metadata(store: StoreLike, path: str = "") -> Group:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_NDIM",
+    "UNREAD",
     "ArrayMetadata",
     "GroupMetadata",
     "document_keys",
@@ -143,7 +144,7 @@ class ArrayMetadata(Frozen):
         put(self, "zarr_format", zarr_format)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
         put(self, "_late", {})
-        put(self, "_pipelines", {})
+        put(self, "pipelines", {})
         _check(self)
 
     @property
@@ -244,7 +245,7 @@ class GroupMetadata(Frozen):
         put(self, "consolidated", consolidated)
         put(self, "extra_fields", {} if extra_fields is None else extra_fields)
         put(self, "_late", {})
-        put(self, "_pipelines", {})
+        put(self, "pipelines", {})
         if zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format: expected 2 or 3, got {show(zarr_format)}")
         if zarr_format == 3:
@@ -404,6 +405,8 @@ def from_document(data: object) -> ArrayMetadata | GroupMetadata:
     raise MetadataError(f'node_type: expected "array" or "group", got {show(node_type)}')
 
 
+UNREAD = object()  # in the place of a document
+
 _remembered = Remembered()
 _remembered_arrays = Remembered()  # without their attributes: those are what the variables of a data set differ in
 
@@ -534,8 +537,17 @@ def document_keys(path: str) -> list[str]:
     return [f"{path}/zarr.json" if path else "zarr.json"]
 
 
-def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
+def read(store: Store, path: str, document: Any = UNREAD) -> ArrayMetadata | GroupMetadata | None:
     """The metadata of the node at `path`; ``None`` when there is no v3 node.
+
+    Parameters
+    ----------
+    store : Store
+        Where the node lies.
+    path : str
+        Its path; empty for the root.
+    document : bytes or None, optional
+        Its ``zarr.json``, for who has read it.
 
     Raises
     ------
@@ -545,7 +557,8 @@ def read(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
         The document needs something that zarrcy does not know.
     """
     key = f"{path}/zarr.json" if path else "zarr.json"
-    document = store.get(key)
+    if document is UNREAD:
+        document = store.get(key)
     if document is None:
         return None
     found: ArrayMetadata | GroupMetadata | None = _remembered.find((document,))

@@ -434,7 +434,9 @@ def _parse_member(path: str, documents: Any) -> ArrayMetadata | GroupMetadata:
 # The door: a node in either format.
 
 
-def read_node(store: Store, path: str, zarr_format: int | None = None) -> ArrayMetadata | GroupMetadata | None:
+def read_node(
+    store: Store, path: str, zarr_format: int | None = None, document: Any = metadata.UNREAD
+) -> ArrayMetadata | GroupMetadata | None:
     """The metadata of the node at `path`, v3 before v2; ``None`` when there is none.
 
     Parameters
@@ -445,6 +447,8 @@ def read_node(store: Store, path: str, zarr_format: int | None = None) -> ArrayM
         Its path; empty for the root.
     zarr_format : {2, 3}, optional
         Look for this format only.
+    document : bytes or None, optional
+        The ``zarr.json`` of the node, for who has read it.
 
     Raises
     ------
@@ -453,7 +457,7 @@ def read_node(store: Store, path: str, zarr_format: int | None = None) -> ArrayM
     """
     if zarr_format not in (None, 2, 3):
         raise ValueError(f"zarr_format: expected 2, 3 or None, got {show(zarr_format)}")
-    found = metadata.read(store, path) if zarr_format != 2 else None
+    found = metadata.read(store, path, document) if zarr_format != 2 else None
     if found is None and zarr_format != 3:
         found = read(store, path)
     return found

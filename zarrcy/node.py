@@ -98,11 +98,6 @@ class Node(Generic[Metadata]):
     _metadata: Metadata
     _read_only: bool
 
-    def _set_place(self, store: Store, path: str, read_only: bool) -> None:
-        self._store = store
-        self._path = path
-        self._read_only = read_only or store.read_only
-
     @property
     def metadata(self) -> Metadata:
         """What the node is, in one form for both formats."""

@@ -71,7 +71,8 @@ def find_store(
     if target is not None:
         if storage is not None:
             raise TypeError("storage: expected a store or storage=, got both")
-        path = node_path(path)
+        if path != "":
+            path = node_path(path)
         return catalogue.open(target, mode=mode, **options), path
     if path:
         options = {"path": path, **options}

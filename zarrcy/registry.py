@@ -62,9 +62,10 @@ class Registry:
         UnknownExtensionError
             No class of that name is known.
         """
-        if name not in self._classes:
-            self._classes[name] = self._load(name)
-        return self._classes[name]
+        cls = self._classes.get(name)
+        if cls is None:
+            cls = self._classes[name] = self._load(name)
+        return cls
 
     def _load(self, name: str) -> type[Any]:
         if name in self._built_in:

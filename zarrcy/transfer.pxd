@@ -33,7 +33,12 @@ cdef class Transfer:
     cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1
 
 cdef class ArrayBase:
-    cdef public Transfer _transfer       # replaced when the array is resized
+    cdef readonly object _store, _path
+    cdef public object _metadata
+    cdef readonly str _missing
+    cdef readonly bint _read_only, _write_empty_chunks
+    cdef readonly Transfer _transfer     # replaced with the metadata
+    cpdef _set_metadata(self, metadata)
 
 # How many of n_threads are worth having for a call that moves so many bytes.
 cdef int threads_worth(const Call* call, int64_t nbytes, int64_t n_threads) noexcept nogil

@@ -28,6 +28,22 @@ class Transfer:
     def write(self, selection: Selection, buffer: npt.NDArray[Any]) -> None: ...
 
 class ArrayBase:
+    _store: Store
+    _path: str
+    _metadata: ArrayMetadata
+    _read_only: bool
+    _missing: str
+    _write_empty_chunks: bool
     _transfer: Transfer
+    def _begin(
+        self,
+        store: Store,
+        path: str,
+        metadata: ArrayMetadata,
+        read_only: bool,
+        missing: str,
+        write_empty_chunks: bool,
+    ) -> None: ...
+    def _set_metadata(self, metadata: ArrayMetadata) -> None: ...
     def __getitem__(self, key: Any) -> Any: ...
     def _get(self, selection: Selection) -> Any: ...

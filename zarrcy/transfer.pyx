@@ -63,7 +63,7 @@ cdef class Transfer:
     def __init__(self, store, path, metadata, bint raises_missing=False, bint keeps_empty=False):
         cdef int axis
         self.store = store
-        self.dtype = metadata.dtype
+        self.dtype = metadata.data_type.dtype
         self.shape = metadata.shape
         self.ndim = len(self.shape)
         for axis in range(self.ndim):
@@ -218,7 +218,17 @@ cdef int selection_strides(Transfer transfer, object selection, object buffer, i
 
 
 cdef class ArrayBase:
-    """What `zarrcy.Array` does in compiled code: plain integers and slices, without a Python object per step."""
+    """What `zarrcy.Array` does in compiled code: it begins, and takes plain integers and slices without a Python object
+    per step."""
+
+    def _begin(self, store, path, metadata, read_only, missing, write_empty_chunks):
+        self._store, self._path, self._read_only = store, path, read_only
+        self._missing, self._write_empty_chunks = missing, write_empty_chunks
+        self._set_metadata(metadata)
+
+    cpdef _set_metadata(self, metadata):
+        self._metadata = metadata
+        self._transfer = Transfer(self._store, self._path, metadata, self._missing == "raise", self._write_empty_chunks)
 
     def __getitem__(self, key):
         cdef Transfer transfer = self._transfer

@@ -26,9 +26,9 @@ REMARKS = {
         "a chunk is decoded whole and then copied to its rows. Next: block by block, from the cache of the core."
     ),
     "open": (
-        "about half is the kernel's, seven calls: opening the directory and the document, reading it, closing both; "
-        "the rest is the way from a path to an array, some forty calls of Python. A document that was not seen lately "
-        "is parsed and checked on top. Next: that way as one compiled function."
+        "half is the kernel's, six calls: opening the directory and the document, its length, reading it, closing "
+        "both; the rest is the making of the store, the metadata and the array, in eight functions of Python. A "
+        "document that was not seen lately is parsed and checked on top. Next: an array without a store of its own."
     ),
     "import": (
         "a third is the loading of 18 compiled modules, the rest 30 modules of Python, none of them beyond what "

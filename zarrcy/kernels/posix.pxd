@@ -37,6 +37,7 @@ cdef class Directory:
     cdef shared_int counts_links
     cdef shared_int probed    # `has_locks` and `counts_links` were found out
     cdef shared_uint64 device, inode
+    cdef shared_int identified   # `device` and `inode` are those of `fd`
     # How often it was opened. Another thread may open it again between a call and is_current(): -ENOENT means
     # that the key is absent when is_current() and the generation is the one from before the call.
     cdef shared_int generation
@@ -47,6 +48,7 @@ cdef class Directory:
     # 1 while the path still names the directory that was opened; 0 when it names another one or none, or none was
     # opened yet.
     cdef int is_current(self) noexcept nogil
+    cdef void identify(self) noexcept nogil
     # Call it after open(). The first call finds out what the file system can do.
     cdef int write_flags(self) noexcept nogil
     cdef int find_out(self, int root) noexcept nogil

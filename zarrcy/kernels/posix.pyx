@@ -2,7 +2,7 @@
 from libc cimport errno as c_errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strcmp, strncmp, strrchr
+from libc.string cimport memcpy, strchr, strcmp, strncmp, strrchr
 
 from zarrcy.kernels.buffer cimport Bytes
 from zarrcy.kernels.pool cimport Worker, worker_scratch
@@ -73,7 +73,16 @@ cdef int open_folder(int root, const char* path) noexcept nogil:
 
 cdef int open_value(int root, const char* key) noexcept nogil:
     # Not blocking: a pipe that lies where a value should be must not hang the reader.
-    return open_beneath(root, key, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    cdef int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+    cdef int fd
+    if strchr(key, b"/") == NULL:
+        # What is no link cannot lead out of the root: the kernel need not watch the way, which takes longer.
+        fd = openat(root, key, flags | O_NOFOLLOW)
+        if fd >= 0:
+            return fd
+        if c_errno.errno == c_errno.ENOENT:
+            return -c_errno.ENOENT
+    return open_beneath(root, key, flags)
 
 
 cdef void close_folder(Folder* folder) noexcept nogil:
@@ -270,28 +279,45 @@ cdef class Directory:
         fd = c_open(self.c_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         while fd < 0 and c_errno.errno == c_errno.EINTR:
             fd = c_open(self.c_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if fd < 0 or fstat(fd, &result) < 0:
+        if fd < 0:
             raise self.error(c_errno.errno, None)
         if self.fd < 0:
-            self.fd = fd
+            self.fd = fd   # its identity is found out when it is needed: not by who opens an array and no more
+            self.generation = self.generation + 1
         else:
+            if fstat(fd, &result) < 0:
+                raise self.error(c_errno.errno, None)
             # The same number, at one instant: other threads are using it.
             zarrcy_move(fd, self.fd)
-        # The generation after the descriptor: who begins at the new one uses the new directory. And before the
-        # identity: to whom is_current() says that the new one is there, the generation says that it was another before.
-        self.generation = self.generation + 1
-        self.device = result.st_dev
-        self.inode = result.st_ino
+            # The generation after the descriptor: who begins at the new one uses the new directory. And before the
+            # identity: to whom is_current() says that the new one is there, the generation says that it was another
+            # before.
+            self.generation = self.generation + 1
+            self.device = result.st_dev
+            self.inode = result.st_ino
+            self.identified = True
         self.has_locks = True
         self.counts_links = False
         self.probed = False
         self.stale = False
         return self.fd
 
+    cdef void identify(self) noexcept nogil:
+        cdef stat_result result
+        cdef int generation = self.generation
+        if fstat(self.fd, &result) == 0:
+            self.device = result.st_dev
+            self.inode = result.st_ino
+            self.identified = True
+        if generation != self.generation:
+            self.stale = True   # another thread opened it anew meanwhile, and this may be the identity of the old one
+
     cdef int is_current(self) noexcept nogil:
         cdef stat_result result
         if self.fd < 0:
             return 0
+        if not self.identified:
+            self.identify()
         if c_stat(self.c_path, &result) == 0 and result.st_dev == self.device and result.st_ino == self.inode:
             return 1
         self.stale = True

@@ -169,7 +169,8 @@ def open(
     >>> zarrcy.stores.open("memory://scratch")
     MemoryStore(name='scratch')
     """
-    _check_mode(mode)
+    if mode not in MODES:
+        raise _bad_mode(mode)
     if type(target) is str and "://" not in target:
         return _open_path(target, mode, options)  # most are; the questions below cost more than the store
     if isinstance(target, (Store, MutableMapping)):
@@ -222,7 +223,8 @@ def by_name(name: str, /, *, mode: str | None = None, **options: Any) -> Store:
     >>> catalogue.by_name("memory", name="results")
     MemoryStore(name='results')
     """
-    _check_mode(mode)
+    if mode not in MODES:
+        raise _bad_mode(mode)
     return _make(_load(name), mode, options)
 
 
@@ -273,9 +275,8 @@ def _load(name: str) -> type[Store]:
         ) from error
 
 
-def _check_mode(mode: str | None) -> None:
-    if mode not in MODES:
-        raise ValueError(f"mode: expected one of {', '.join(repr(mode) for mode in MODES)}, got {mode!r}")
+def _bad_mode(mode: object) -> ValueError:
+    return ValueError(f"mode: expected one of {', '.join(repr(mode) for mode in MODES)}, got {mode!r}")
 
 
 def _make(cls: type[Store], mode: str | None, options: dict[str, Any]) -> Store:
@@ -292,8 +293,10 @@ def _restricted(store: Store, mode: str | None) -> Store:
 
 
 def _open_path(path: str, mode: str | None, options: dict[str, Any]) -> Store:
-    name = "zip" if path.lower().endswith(".zip") and not _is_directory(path) else "filesystem"
-    return _make(_load(name), mode, {"path": path, **options})
+    if path[-4:].lower() == ".zip" and not _is_directory(path):
+        return _make(_load("zip"), mode, {"path": path, **options})
+    store: Store = registry.get("filesystem").for_mode(mode, path, **options)
+    return store
 
 
 def _is_directory(path: str) -> bool:

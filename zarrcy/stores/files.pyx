@@ -2,17 +2,97 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc cimport errno as c_errno
 from libc.stdint cimport int64_t
+from libc.string cimport strstr
 from posix.unistd cimport getpid
 
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, NO_PARENTS, UNLOCKED, Directory, close_value, open_folder, open_value, read_part, value_nbytes)
-from zarrcy.kernels.posix_compat cimport c_stat, stat_result, zarrcy_sync_all
+from zarrcy.kernels.posix_compat cimport PARTIAL, c_stat, stat_result, zarrcy_sync_all
 from zarrcy.kernels.posix_locks cimport (
     KeyLock, abandon_key, collect_temporary, delete_value, lock_key, remove_empty_parents, replace_value, unlock_key)
 
-__all__ = ["Files", "HeldKey", "identity"]
+from zarrcy.stores.store import check_key
+
+__all__ = [
+    "Files", "HeldKey", "has_temporary", "identity", "is_plain_path", "is_temporary", "path_of", "with_value"]
+
+cdef object new = object.__new__
+
+
+def is_temporary(str name not None):
+    """Whether a file name is that of a writer's temporary file."""
+    return name.endswith(".zarrcy-partial") and name.startswith(".")
+
+
+def has_temporary(str path not None):
+    """Whether a segment of a path is the name of a temporary file."""
+    return ".zarrcy-partial" in path and any(map(is_temporary, path.split("/")))
+
+
+cdef bint ends_segment(char c) noexcept:
+    return c == b"/" or c == 0
+
+
+cdef bint is_plain(const char* key, Py_ssize_t nbytes) noexcept:
+    """Whether a key is one of plain ASCII that no store refuses; other keys may be good ones too."""
+    cdef Py_ssize_t i
+    cdef char last = b"/"
+    for i in range(nbytes):
+        if not b" " <= key[i] <= b"~" or key[i] == b"\\":
+            return False
+        if last == b"/" and (ends_segment(key[i]) or key[i] == b"." and (
+                ends_segment(key[i + 1]) or key[i + 1] == b"." and ends_segment(key[i + 2]))):
+            return False
+        last = key[i]
+    return last != b"/" and strstr(key, PARTIAL) == NULL
+
+
+cpdef bint is_plain_path(str path) except -1:
+    """Whether a path is absolute, of plain ASCII, and as `os.path.abspath` would make it; others may be so too. Asking
+    takes a tenth of the time of making it so.
+
+    Examples
+    --------
+    >>> is_plain_path("/data/a.zarr"), is_plain_path("/data/../a.zarr"), is_plain_path("a.zarr")
+    (True, False, False)
+    """
+    cdef Py_ssize_t nbytes, i
+    cdef const char* text
+    if not path.isascii():
+        return False
+    text = PyUnicode_AsUTF8AndSize(path, &nbytes)
+    if nbytes < 2 or text[0] != b"/":
+        return False
+    for i in range(nbytes):
+        if text[i] == 0 or text[i] == b"/" and (ends_segment(text[i + 1]) or text[i + 1] == b"."):
+            return False
+    return True
+
+
+def path_of(key):
+    """The path of a key below the directory; ``None`` when only a temporary file could have that name.
+
+    Raises
+    ------
+    ValueError
+        No store can hold the key, see `zarrcy.stores.store.check_key`.
+
+    Examples
+    --------
+    >>> path_of("a/c/0")
+    b'a/c/0'
+    """
+    cdef Py_ssize_t nbytes
+    cdef const char* text
+    if type(key) is str and (<str>key).isascii():
+        text = PyUnicode_AsUTF8AndSize(key, &nbytes)
+        if is_plain(text, nbytes):
+            return PyBytes_FromStringAndSize(text, nbytes)
+    check_key(key)
+    return None if has_temporary(key) else key.encode()
 
 
 def identity(bytes path not None):
@@ -88,7 +168,7 @@ cdef class Files:
             else:
                 return fd
 
-    def read(self, bytes key, part=None):
+    cpdef read(self, bytes key, part=None):
         """The value of a key, or a part of it; ``None`` when the key is absent."""
         cdef int fd = self.open_key(key)
         cdef int64_t nbytes, offset = 0
@@ -229,6 +309,40 @@ cdef class Files:
         if rc < 0:
             raise self.directory.error(-rc, name)
         return bool(rc)
+
+
+def with_value(cls, str path not None, bytes key not None, bint read_only):
+    """A `FilesystemStore` with the options of the constructor's defaults, and one of its values.
+
+    What opening an array begins with, in one step: by the constructor and `get` it takes twice as long.
+
+    Parameters
+    ----------
+    cls : type
+        `FilesystemStore`.
+    path : str
+        The directory.
+    key : bytes
+        The path of the key.
+    read_only : bool
+        Refuse to write.
+
+    Returns
+    -------
+    tuple of (FilesystemStore, bytes or None), or None
+        ``None`` for a path that has to be made absolute first, or may be that of an archive.
+
+    Raises
+    ------
+    StoreError
+        What `FilesystemStore.get` raises.
+    """
+    if not is_plain_path(path) or path.lower().endswith(".zip"):
+        return None
+    files = Files(Directory(path.encode()))
+    store = new(cls)
+    store.path, store.read_only, store.durable, store._files = path, read_only, False, files
+    return store, files.read(key)
 
 
 cdef class HeldKey:

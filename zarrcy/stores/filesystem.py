@@ -19,8 +19,8 @@ from urllib.parse import unquote
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.kernels.posix import Directory
 from zarrcy.kernels.posix_errors import file_url, store_error
-from zarrcy.stores.files import Files, HeldKey
-from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
+from zarrcy.stores.files import Files, HeldKey, has_temporary, is_plain_path, is_temporary, path_of, with_value
+from zarrcy.stores.store import Buffer, Store, Version, check_prefix
 
 __all__ = ["FilesystemStore"]
 
@@ -36,21 +36,6 @@ class _HeldKeys(threading.local):
 
 
 _held = _HeldKeys()
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file name is that of a writer's temporary file."""
-    return name.endswith(".zarrcy-partial") and name.startswith(".")
-
-
-def _has_temporary(path: str) -> bool:
-    return ".zarrcy-partial" in path and any(map(is_temporary, path.split("/")))
-
-
-def path_of(key: str) -> bytes | None:
-    """The path of a key below the directory; ``None`` when only a temporary file could have that name."""
-    check_key(key)
-    return None if ".zarrcy-partial" in key and _has_temporary(key) else key.encode()
 
 
 class FilesystemStore(Store):
@@ -93,24 +78,25 @@ class FilesystemStore(Store):
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> None:
         text = path if type(path) is str else os.fsdecode(path)
-        if text.startswith("file://"):
-            text = unquote(text.removeprefix("file://").removeprefix("localhost"))
-        if not text or "\0" in text:
-            raise ValueError(f"path {text!r}: expected a directory")
-        is_normal = text[0] == "/" and text[-1] != "/" and "//" not in text and "/." not in text
-        self.path = text if is_normal else os.path.abspath(text)  # which takes as long as all else here
+        self.path = text if is_plain_path(text) else _absolute(text)
         self.read_only = read_only
         self.durable = durable
-        self._files = self._closed_files()
+        self._close_files()
+
+    with_value = classmethod(with_value)
 
     @classmethod
-    def for_mode(cls, mode: str | None, **options: Any) -> Self:
+    def for_mode(cls, mode: str | None, *args: Any, **options: Any) -> Self:
         """The store for a mode of `zarrcy.open`: with ``"r"``, its own flag keeps it from touching the directory."""
-        return cls(**{**options, "read_only": True}) if mode == "r" else cls(**options)
+        if mode == "r":
+            options["read_only"] = True
+        return cls(*args, **options)
 
-    def _closed_files(self) -> Files:
+    def _close_files(self) -> None:
+        path = self.path
+        encoded = path.encode() if path.isascii() else os.fsencode(path)
         url = "" if type(self) is FilesystemStore else self.url
-        return Files(Directory(os.fsencode(self.path), url, durable=self.durable))
+        self._files = Files(Directory(encoded, url, durable=self.durable))
 
     @property
     def url(self) -> str:
@@ -173,8 +159,7 @@ class FilesystemStore(Store):
 
     # ---- one key
 
-    def _name(self, key: str) -> bytes | None:
-        return path_of(key)
+    _name = staticmethod(path_of)  # the path of a key; a subclass may ask first
 
     def _writable_name(self, key: str) -> bytes:
         self.check_writable()
@@ -320,7 +305,7 @@ class FilesystemStore(Store):
     def list_prefix(self, prefix: str = "") -> Iterator[str]:
         """Every key that starts with `prefix`, in any order. Links are followed, but not from below another link."""
         folder = check_prefix(prefix)[:-1]
-        return iter(()) if _has_temporary(folder) else self._keys(folder, links=True)
+        return iter(()) if has_temporary(folder) else self._keys(folder, links=True)
 
     def _keys(self, folder: str, *, links: bool) -> Iterator[str]:
         below = folder + "/" if folder else ""
@@ -339,7 +324,7 @@ class FilesystemStore(Store):
     def list_dir(self, prefix: str = "") -> Iterator[str]:
         """What lies directly below `prefix`. Directories without a key in them are not listed."""
         check_prefix(prefix)
-        return iter(()) if _has_temporary(prefix) else self._children(prefix)
+        return iter(()) if has_temporary(prefix) else self._children(prefix)
 
     def _children(self, below: str) -> Iterator[str]:
         files, folders, links = self._scan(below[:-1])
@@ -469,7 +454,15 @@ class FilesystemStore(Store):
 
     def close(self) -> None:
         """Close the directory. It is opened again when the store is used again."""
-        self._files = self._closed_files()
+        self._close_files()
+
+
+def _absolute(path: str) -> str:
+    if path.startswith("file://"):
+        path = unquote(path.removeprefix("file://").removeprefix("localhost"))
+    if not path or "\0" in path:
+        raise ValueError(f"path {path!r}: expected a directory")
+    return os.path.abspath(path)
 
 
 def _digest(value: Buffer | None) -> Version | None:

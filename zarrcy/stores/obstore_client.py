@@ -31,7 +31,7 @@ LISTED = 1000
 CONNECT_TIMEOUT, TIMEOUT = "10s", "60s"
 # How long obstore keeps a credential before it asks for it again; the SDK refreshes it when it has to.
 KEPT = timedelta(minutes=1)
-# Credentials that a request is tried again with: the one that the SDK has by now, and, if that is refused too, a new one.
+# Credentials that a request is tried again with: the one that the SDK has by now, and, if that is refused, a new one.
 RENEWALS = 2
 
 # How obstore puts the answer of a service into its errors.

@@ -15,7 +15,8 @@ from urllib.parse import quote, unquote
 
 from zarrcy.errors import PermissionDeniedError, StoreError
 from zarrcy.kernels.posix import Directory
-from zarrcy.stores.filesystem import FilesystemStore, path_of
+from zarrcy.stores.files import path_of
+from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.shared_memory_tables import (
     ACCESS,
     HEIR,
