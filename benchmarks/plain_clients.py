@@ -161,25 +161,29 @@ class Database:
 
 
 class Blocks:
-    """A block of `multiprocessing.shared_memory` for each key, which stays open.
+    """A new block of `multiprocessing.shared_memory` for each value, which a get attaches by its name.
 
-    It does less than the store: a reader may see half of an old value and half of a new one, and another process must
-    be told the name of each block.
+    As the store: a reader sees the old value or the new one, and need not have made it. A block that stays open and is
+    written over is quicker by far; but a reader would see parts of both values, and only who holds it can read it.
     """
 
     def __init__(self, place: Path) -> None:
         self.blocks: dict[str, SharedMemory] = {}
 
     def get(self, key: str) -> bytes:
-        return bytes(self.blocks[key].buf)
+        block = SharedMemory(self.blocks[key].name)
+        try:
+            return bytes(block.buf)
+        finally:
+            block.close()
 
     def set(self, key: str, value: bytes) -> None:
-        block = self.blocks.get(key)
-        if block is None or block.size != len(value):
-            if block is not None:
-                remove(block)
-            block = self.blocks[key] = SharedMemory(create=True, size=len(value))
+        block = SharedMemory(create=True, size=len(value))
         block.buf[:] = value
+        old = self.blocks.get(key)
+        self.blocks[key] = block
+        if old is not None:
+            remove(old)
 
     def close(self) -> None:
         for block in self.blocks.values():

@@ -101,7 +101,7 @@ STORES: dict[str, Entry] = {
     "mock over memory": Entry(lambda place: MockStore(), Dict, "dict"),
     "mongo_gridfs": Entry(mongo_gridfs, GridFS, "gridfs of pymongo"),
     "s3": Entry(s3, Boto, "boto3"),
-    "shared_memory": Entry(shared_memory, Blocks, "a SharedMemory for each key, not atomic"),
+    "shared_memory": Entry(shared_memory, Blocks, "a new SharedMemory for each value"),
     "sqlite": Entry(lambda place: SQLiteStore(place / "store.db"), Database, "sqlite3"),
     "zip": Entry(lambda place: ZipStore(place / "a.zip", mode="w"), Archive, "zipfile"),
 }

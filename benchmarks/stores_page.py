@@ -64,7 +64,10 @@ Memory, disks and databases of your own cost nothing for each request. Services 
 ## One value
 
 Microseconds for one value, by one thread; the ratios are zarrcy's time over the plain client's. The CPU time is
-that of the program, without that of a server.
+that of the program, without that of a server. The plain client of shared memory makes a new block for each value, and
+finds it by its name: as of the store, a reader in whatever process sees all of the old value or of the new one. (A
+block that stays open and is written over in place takes a fifth of the store's time to get 100 KiB, and a sixteenth to
+set them; a reader may see parts of both values.)
 
 {latencies}
 
@@ -101,12 +104,6 @@ REMARKS = {
     ),
     "mock over memory": "every call is written down in a journal, and looked up in the plan of faults.",
     "mongo_gridfs": "every chunk of GridFS is compared with its CRC-32C, 0.6 of 9 ms for 8 MiB.",
-    "shared_memory": (
-        "the plain client writes over the old value where it lies: a reader sees parts of both, and another process "
-        "cannot find it. The store makes a new file, for whose pages the kernel has to find memory, locks it and "
-        "renames it. The same system calls without the lock take 0.8 of the time to set 100 KiB, and 0.95 to get "
-        "them; a new `SharedMemory` for each value, which is as atomic, takes twice as long to set."
-    ),
     "sqlite": (
         "two thirds of what a get takes more is the look whether the path still leads to the file that was opened: "
         "one `stat`, which the plain client does not do. A set writes one page more, with the number that no row is "
