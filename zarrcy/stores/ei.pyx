@@ -177,6 +177,8 @@ cdef class Connection:
         cdef pollfd waiting
         cdef int rc
         waiting.fd, waiting.events, waiting.revents = self.fd, POLLIN, 0
+        if ms == 0:
+            return poll(&waiting, 1, 0) > 0   # at once: to give up the GIL would cost more
         with nogil:
             rc = poll(&waiting, 1, ms)
         PyErr_CheckSignals()
