@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     # The standard library's own pages: building needs no network.
     ("py:.*", r"(abc|collections|os|typing|numpy)\..*"),
     # Private bases, which a class page names.
-    ("py:class", r"zarrcy\.(frozen\.Frozen|transfer\.ArrayBase|node\.Node|stores\.sqlite\._TableStore)"),
+    ("py:class", r"zarrcy\.(frozen\.Frozen|transfer\.ArrayBase|node\.Node|stores\.sqlite_values\.TableStore)"),
     # Parameters in single backticks.
     ("py:obj", r"[a-z_]+"),
 ]

@@ -1,16 +1,13 @@
 """`SQLiteStore`: values in a table of an SQLite file; several hierarchies in a file, and transactions over them.
 
-The table, the connections and the errors are in the modules beside this one.
+The table, the connections, the transaction and the errors are in the modules beside this one.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sqlite3
-import threading
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,172 +18,16 @@ from zarrcy.stores import sqlite_table
 from zarrcy.stores.sqlite_connections import Connection, Pool, pool_of
 from zarrcy.stores.sqlite_links import NOT_DONE
 from zarrcy.stores.sqlite_table import READ, REPLACE
-from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
+from zarrcy.stores.sqlite_transaction import SQLiteTransaction
+from zarrcy.stores.sqlite_values import ROW_NBYTES, TableStore, contiguous
+from zarrcy.stores.store import Buffer, check_key
 
-__all__ = ["SQLiteStore", "SQLiteTransaction"]
+__all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
 
-# Of the limit on the length of a value, what SQLite may need for the rest of the row, beside the texts in it.
-ROW_NBYTES = 64
 
-# Of the chunks that wait for their transaction, in all threads: one of 8 MiB takes a tenth of a second, and ends
-# before Ctrl-C is heard.
-BYTE_BUDGET = 16 << 20
-
-N_REQUESTS = 64  # keys that `get_many` asks for in one statement
-
-
-class _TableStore(Store):
-    """Values in the table, over whatever connection `_run` has."""
-
-    supports_cas = True
-    batch = 32
-    byte_budget = BYTE_BUDGET
-
-    array_id: str
-
-    @abstractmethod
-    def _run(
-        self, work: Callable[[Connection], T], key: str | None = None, *, writes: bool = False, creates: bool = False
-    ) -> T:
-        """What `work` makes of a connection."""
-
-    def get(self, key: str, part: slice | None = None) -> bytes | None:
-        """The value of a key, or a part of it. See `zarrcy.stores.Store.get`.
-
-        Raises
-        ------
-        StoreError
-            There is no such file, it is damaged, or no SQLite file with the table of this store.
-        """
-        check_key(key)
-        return self._run(lambda connection: sqlite_table.read(connection, self.array_id, key, part), key)[0]
-
-    def size(self, key: str) -> int | None:
-        """The length of a value in bytes, without reading it; ``None`` when there is no such key."""
-        check_key(key)
-        return self._run(lambda connection: sqlite_table.size(connection, self.array_id, key), key)
-
-    def set(self, key: str, value: Buffer) -> None:
-        """Store a value, replacing an older one. See `zarrcy.stores.Store.set`.
-
-        Raises
-        ------
-        UnavailableError
-            Another writer had the lock of the file for ``timeout`` seconds.
-        StoreError
-            It could not be written, or is longer than SQLite takes (``code="too_large"``); the old value is there.
-        """
-        self.check_writable()
-        check_key(key)
-        value = _contiguous(value)
-
-        def work(connection: Connection) -> None:
-            self._check_length(connection, key, value)
-            sqlite_table.replace(connection, self.array_id, key, value)
-
-        self._run(work, key, writes=True, creates=True)
-
-    def delete(self, key: str) -> None:
-        """Delete a key. An absent key is fine."""
-        self.check_writable()
-        check_key(key)
-        self._run(lambda connection: sqlite_table.delete(connection, self.array_id, key), key, writes=True)
-
-    def get_with_version(
-        self, key: str, part: slice | None = None, *, if_version: Version | None = None
-    ) -> tuple[bytes | None, Version | None]:
-        """A value, or a part of it, and the version of the whole value. A version is never given twice."""
-        check_key(key)
-        value, version = self._run(lambda connection: sqlite_table.read(connection, self.array_id, key, part), key)
-        if if_version is not None and version != if_version:
-            raise self._conflict(key)
-        return value, version
-
-    def set_if(self, key: str, value: Buffer, version: Version | None) -> Version:
-        """Store a value if the key still has that version. See `zarrcy.stores.Store.set_if`."""
-        self.check_writable()
-        check_key(key)
-        value = _contiguous(value)
-        if not (version is None or isinstance(version, int)):
-            raise self._conflict(key)
-
-        def work(connection: Connection) -> int | None:
-            self._check_length(connection, key, value)
-            return sqlite_table.replace_version(connection, self.array_id, key, value, version)
-
-        new = self._run(work, key, writes=True, creates=True)
-        if new is None:
-            raise self._conflict(key)
-        return new
-
-    def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, bytes | None]]:
-        """Several values; the whole ones by one statement for each 64 of them."""
-        numbered = enumerate(requests)
-        while batch := list(itertools.islice(numbered, N_REQUESTS)):
-            keys = [check_key(key) for _, (key, part) in batch if part is None]
-            found = self._read_all(list(dict.fromkeys(keys))) if keys else {}
-            for i, (key, part) in batch:
-                yield i, found.get(key) if part is None else self.get(key, part)
-
-    def _read_all(self, keys: list[str]) -> dict[str, bytes]:
-        return self._run(lambda connection: sqlite_table.read_all(connection, self.array_id, keys))
-
-    def set_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
-        """Store several values: all of them, or none."""
-        self.check_writable()
-        rows = [(check_key(key), _contiguous(value)) for key, value in items]
-
-        def work(connection: Connection) -> None:
-            for key, value in rows:
-                self._check_length(connection, key, value)
-            sqlite_table.replace_all(connection, self.array_id, rows)
-
-        self._run(work, writes=True, creates=True)
-
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete every key that starts with `prefix`: all of them, or none."""
-        self.check_writable()
-        check_prefix(prefix)
-        self._run(lambda connection: sqlite_table.delete_below(connection, self.array_id, prefix), writes=True)
-
-    def list_prefix(self, prefix: str = "") -> Iterator[str]:
-        """Every key that starts with `prefix`, sorted; those of one instant."""
-        check_prefix(prefix)
-        # Gathered at once: no statement stays open between the steps of an iterator.
-        pages = self._run(lambda connection: list(sqlite_table.keys_below(connection, self.array_id, prefix)))
-        return itertools.chain.from_iterable(pages)
-
-    def list_dir(self, prefix: str = "") -> Iterator[str]:
-        """What lies directly below `prefix`, sorted."""
-        check_prefix(prefix)
-        return iter(self._run(lambda connection: list(sqlite_table.names_below(connection, self.array_id, prefix))))
-
-    def _check_length(self, connection: Connection, key: str, value: Buffer) -> None:
-        limit = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-        limit -= len(self.array_id.encode()) + len(key.encode()) + ROW_NBYTES
-        nbytes = memoryview(value).nbytes
-        if nbytes > limit:
-            raise StoreError(
-                f"expected at most {limit} bytes, got {nbytes}: more than SQLite takes",
-                store=self.url,
-                key=key,
-                code="too_large",
-                hint="Choose smaller chunks or shards.",
-            )
-
-    def _conflict(self, key: str) -> ConflictError:
-        return ConflictError(
-            "expected the version that was given, got another one",
-            store=self.url,
-            key=key,
-            code="conflict",
-            hint="Read the value again, and decide anew.",
-        )
-
-
-class SQLiteStore(_TableStore):
+class SQLiteStore(TableStore):
     """Values in a table of an SQLite file, which several processes may write.
 
     Parameters
@@ -317,7 +158,7 @@ class SQLiteStore(_TableStore):
     def set(self, key: str, value: Buffer) -> None:
         self.check_writable()
         check_key(key)
-        value = _contiguous(value)
+        value = contiguous(value)
         row: Any = NOT_DONE
         n_characters = len(self.array_id) + len(key)
         if self._pool.is_free() and memoryview(value).nbytes + 4 * n_characters + ROW_NBYTES <= self._pool.longest:
@@ -438,87 +279,6 @@ class SQLiteStore(_TableStore):
     def close(self) -> None:
         """Close the connections to the file. They are opened again when it is used again."""
         self._pool.close()
-
-
-class SQLiteTransaction(_TableStore):
-    """The store that `SQLiteStore.transaction` gives. Any thread may use it until the context ends."""
-
-    kind, persistence, scalability, latency, use = (
-        SQLiteStore.kind,
-        SQLiteStore.persistence,
-        SQLiteStore.scalability,
-        SQLiteStore.latency,
-        "A transaction",
-    )
-
-    def __init__(self, store: SQLiteStore, connection: Connection) -> None:
-        self.store = store
-        self.array_id = store.array_id
-        self.read_only = store.read_only
-        self._connection: Connection | None = connection
-        self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return self.store.url
-
-    def options(self) -> dict[str, Any]:
-        return self.store.options()
-
-    def check_alive(self) -> None:
-        """Raise `StoreError` when nothing can be read or written through this transaction any more."""
-        if self._connection is None:
-            raise self._over("an open transaction", "one that has ended", "transaction_over")
-        if self._connection.is_inherited:
-            raise self._over("a transaction of this process", "that of the parent", "forked")
-        if not self._connection.in_transaction:
-            raise self._over("an open transaction", "one that an error has rolled back", "transaction_over")
-
-    def _over(self, expected: str, got: str, code: str) -> StoreError:
-        hint = "Do all of it within `with store.transaction() as tx`."
-        return StoreError(f"expected {expected}, got {got}", store=self.url, code=code, hint=hint)
-
-    def end(self) -> None:
-        """Refuse whatever comes after the end of the context."""
-        if self._connection is not None and not self._connection.is_inherited:
-            with self._lock:
-                self._connection = None
-
-    def _run(
-        self, work: Callable[[Connection], T], key: str | None = None, *, writes: bool = False, creates: bool = False
-    ) -> T:
-        self.check_alive()  # before the lock, which a thread of the parent may have held at a fork
-        with self._lock:
-            self.check_alive()
-            assert self._connection is not None
-            try:
-                return work(self._connection)
-            except sqlite3.Error as error:
-                raise self.store._pool.error(error, key) from error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise StoreError(
-            "expected a store that other processes can open, got a transaction of this one",
-            store=self.url,
-            code="process_local",
-            hint="Give the other process the store, and commit first.",
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-def _contiguous(value: Buffer) -> Buffer:
-    """A buffer that SQLite can take, of the same bytes."""
-    if type(value) is bytes:
-        return value
-    view = memoryview(value)
-    if view.nbytes == 0:
-        return b""  # an empty array may have no address, which would be NULL
-    return value if view.c_contiguous else view.tobytes()
 
 
 def _check_and_merge(connection: Connection) -> str:
