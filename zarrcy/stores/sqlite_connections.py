@@ -261,7 +261,8 @@ class Pool(Idle):
             return
         if connection.link.generation is self.generation:
             connection.link.thread = 0
-            self.idle.append((connection, connection.link, connection.execute))
+            cursor = connection.cursor()
+            self.idle.append((connection, connection.link, cursor, cursor.execute))
         else:
             self._close(connection)
 
@@ -424,7 +425,7 @@ def _hear() -> int:
     return 0
 
 
-def _close_all(idle: list[tuple[Connection, Link, Callable[..., Any]]]) -> None:
+def _close_all(idle: list[tuple[Connection, Link, sqlite3.Cursor, Callable[..., Any]]]) -> None:
     while idle:
         idle.pop()[0].close()
 

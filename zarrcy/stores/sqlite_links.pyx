@@ -73,7 +73,8 @@ cdef class Idle:
     Attributes
     ----------
     idle : list of tuple
-        Each connection with its `Link` and its method ``execute``. Taking from it and putting back needs no lock.
+        Each connection with its `Link`, a cursor, and the method ``execute`` of that. Taking from it and putting back
+        needs no lock. The cursor has no row and no statement at work.
     generation : object
         Another one from each close and fork on: connections of an older one are closed instead of used.
     """
@@ -91,7 +92,7 @@ cdef class Idle:
         Parameters
         ----------
         statement : str
-            One statement of SQL.
+            One statement of SQL, whose answer has one row or none: after more of them it would stay at work.
         values : tuple
             Its parameters.
 
@@ -117,7 +118,9 @@ cdef class Idle:
         link.thread = PyThread_get_thread_ident()
         try:
             if link.generation is self.generation and link.is_current():
-                row = entry[2](statement, values).fetchone()
+                entry[3](statement, values)
+                # Looks for a second row, and thereby ends the statement.
+                row = next(entry[2], None)
         finally:
             # Not that of a forked child, which would have another generation.
             if row is not NOT_DONE and link.generation is self.generation:
