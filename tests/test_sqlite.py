@@ -188,9 +188,10 @@ def test_a_table_that_was_dropped_is_an_error(store, tmp_path):
             call()
 
 
-def test_a_damaged_file_is_an_error_and_never_an_absent_key_or_another_exception(tmp_path):
+@pytest.mark.parametrize(("n", "nbytes", "n_least"), [(200, 3000, 100), (3, sqlite_table.READ_NBYTES, 30)])
+def test_a_damaged_file_is_an_error_and_never_an_absent_key_or_another_exception(tmp_path, n, nbytes, n_least):
     path = tmp_path / "data.db"
-    values = {f"c/{i}": bytes([i]) * 3000 for i in range(200)}
+    values = {f"c/{i}": bytes([i]) * nbytes for i in range(n)}
     with SQLiteStore(path) as store:
         store.set_many(values.items())
     whole = path.read_bytes()
@@ -213,7 +214,7 @@ def test_a_damaged_file_is_an_error_and_never_an_absent_key_or_another_exception
                     assert len(found) == len(value)
         for name in ("data.db-wal", "data.db-shm"):
             (tmp_path / name).unlink(missing_ok=True)
-    assert n_noticed > 100
+    assert n_noticed > n_least
 
 
 def test_repair_names_a_damaged_file(tmp_path):
@@ -785,6 +786,8 @@ SLOW = {
     "a lock that another has": "store.set('c/0', b'1')",
     "a listing": "[list(store.list_prefix()) for _ in range(10**6)]",
     "a deletion": "[store._run(lambda db: slow(db)) for _ in range(1)]",
+    "reads of a long value": "[store.get('long') for _ in range(10**6)]",
+    "reads of several values": "[list(store.get_many([('long', None), ('c/0', None)])) for _ in range(10**6)]",
 }
 
 
@@ -792,6 +795,7 @@ SLOW = {
 @pytest.mark.parametrize("what", SLOW)
 def test_ctrl_c_is_heard_within_a_second(store, what):
     store.set_many((f"c/{i}", b"1") for i in range(3000))
+    store.set("long", bytes(64 << 20))
     script = f"""
 import signal, sys, time
 from zarrcy.stores.sqlite import SQLiteStore
@@ -804,6 +808,7 @@ print("ready", flush=True)
 try:
     {SLOW[what]}
 except KeyboardInterrupt:
+    assert store.get("c/0") == b"1" and store.get("long", slice(5)) == bytes(5)
     print("heard", flush=True)
 """
     environment = os.environ | {"PYTHONPATH": str(Path(zarrcy.__file__).parents[1])}

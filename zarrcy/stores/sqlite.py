@@ -146,14 +146,15 @@ class SQLiteStore(TableStore):
         except sqlite3.Error as error:
             check_key(key)
             row = self._pool.not_done(error, key)
-        if row is NOT_DONE:
-            return super().get(key)
-        if row is None:
+        if type(row) is tuple:
+            value: bytes | int = row[0]
+            if type(value) is bytes:
+                return value
+        elif row is None:
             # A key that is there is a good one.
             check_key(key)
             return None
-        value: bytes = row[0]
-        return value
+        return super().get(key)  # no connection was idle, or the value is a long one
 
     def set(self, key: str, value: Buffer) -> None:
         self.check_writable()

@@ -330,11 +330,14 @@ class Pool(Idle):
             columns = self._columns(connection)
         if columns != sqlite_table.COLUMNS:
             got = ", ".join(columns) if columns else "no such table"
+            hint = "The file is another program's, or nothing was written to it yet."
+            if columns:
+                hint = "Another program made the table, or a zarrcy of another layout: write the arrays to a new file."
             raise StoreError(
                 f"expected a table {sqlite_table.TABLE} of {', '.join(sqlite_table.COLUMNS)}, got {got}",
                 store=self.url,
                 code="no_table",
-                hint="The file is another program's, or nothing was written to it yet.",
+                hint=hint,
             )
         if not self.read_only and (mode := connection.execute("PRAGMA journal_mode").fetchone()[0]) != "wal":
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]

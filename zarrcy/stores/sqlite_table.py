@@ -1,11 +1,12 @@
 """What `SQLiteStore` asks of SQLite: the table, and one function for each question, over an open connection.
 
-Replacing a row gives it a new number, and ``AUTOINCREMENT`` never gives a number twice: the number of the row is the
-version of the value.
+The version of a value is 64 random bits, new with each write. A number that counts would be a page more in each commit.
+The number of a row is no version: it stays while the value is replaced, and may be another key's after a deletion.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from contextlib import contextmanager
 from zarrcy.stores.store import Buffer, resolve_part
 
 __all__ = [
+    "BLOB_NBYTES",
     "COLUMNS",
     "READ",
+    "READ_NBYTES",
     "REPLACE",
     "TABLE",
     "array_ids",
@@ -30,17 +33,19 @@ __all__ = [
     "replace_all",
     "replace_version",
     "size",
+    "snapshot",
 ]
 
 TABLE = "zarrcy_values"
-COLUMNS = ["id", "array_id", "key", "value"]
+COLUMNS = ["id", "array_id", "key", "version", "value"]
 
 # The value stands last: what asks for the other columns does not walk through its pages.
 _CREATE = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     array_id TEXT NOT NULL,
     key TEXT NOT NULL,
+    version INTEGER NOT NULL,
     value BLOB NOT NULL,
     UNIQUE (array_id, key)
 )
@@ -50,16 +55,29 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
 # the time of SQLite's default of 4096, with 1 KiB values half as much again.
 PAGE_NBYTES = 16384
 
-# From here on a part of a value is read through an incremental blob, which skips pages that `substr` would read.
-BLOB_NBYTES = 1 << 20
+# From here on a value is read through an incremental blob: without a second copy in memory, and of a part without the
+# pages that lie outside of it. To open one costs as much as to copy some ten KiB.
+BLOB_NBYTES = 1 << 16
+
+# For `READ`, which has run in vain when it finds a longer value.
+READ_NBYTES = 3 << 17
 
 PAGE_OF_KEYS = 1000  # keys in one answer, between which Ctrl-C is heard
 
-READ = f"SELECT value FROM {TABLE} WHERE array_id = ? AND key = ?"
-_READ_VERSION = f"SELECT value, id FROM {TABLE} WHERE array_id = ? AND key = ?"
-REPLACE = f"INSERT OR REPLACE INTO {TABLE} (array_id, key, value) VALUES (?, ?, ?)"
 _WHERE = "WHERE array_id = ? AND key = ?"
 _BELOW = "WHERE array_id = ? AND key >= ? AND key < ?"
+
+# The number of the row instead of a long value. To ask for the length does not walk through the pages.
+_SHORT = f"CASE WHEN length(value) < {BLOB_NBYTES} THEN value ELSE id END"
+_READ_VERSION = f"SELECT {_SHORT}, length(value), version FROM {TABLE} {_WHERE}"
+READ = f"SELECT CASE WHEN length(value) < {READ_NBYTES} THEN value ELSE id END FROM {TABLE} {_WHERE}"
+
+# Not "INSERT OR REPLACE": that is to delete a row and to make another, and changes the index too. A value of the same
+# length is written over the old one's pages. SQLite seeds its generator anew when a forked child opens a file.
+REPLACE = (
+    f"INSERT INTO {TABLE} (array_id, key, version, value) VALUES (?, ?, random(), ?) "
+    "ON CONFLICT (array_id, key) DO UPDATE SET version = excluded.version, value = excluded.value"
+)
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -88,6 +106,21 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All the reads of the context see one state of the file; in a transaction they do so anyway."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        # Some errors have ended it already.
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
 # ---- one value
 
 
@@ -95,34 +128,21 @@ def read(
     connection: sqlite3.Connection, array_id: str, key: str, part: slice | None
 ) -> tuple[bytes | None, int | None]:
     """A value, or a part of it, and its version; twice ``None`` when it is absent."""
-    if part is None:
+    with snapshot(connection):  # the number of a row, and the bytes in it
         row = connection.execute(_READ_VERSION, (array_id, key)).fetchone()
-        return row or (None, None)
-    if connection.in_transaction:
-        return _read_part(connection, array_id, key, part)
-    # The length and the bytes belong to one version.
-    connection.execute("BEGIN")
-    try:
-        return _read_part(connection, array_id, key, part)
-    finally:
-        if connection.in_transaction:
-            connection.execute("COMMIT")
+        if row is None:
+            return None, None
+        value, nbytes, version = row
+        offset, n = (0, nbytes) if part is None else resolve_part(part, nbytes)
+        if nbytes < BLOB_NBYTES:
+            return value if n == nbytes else value[offset : offset + n], version
+        return _read_blob(connection, value, offset, n) if n else b"", version
 
 
-def _read_part(connection: sqlite3.Connection, array_id: str, key: str, part: slice) -> tuple[bytes | None, int | None]:
-    row = connection.execute(f"SELECT id, length(value) FROM {TABLE} {_WHERE}", (array_id, key)).fetchone()
-    if row is None:
-        return None, None
-    version, nbytes = row
-    offset, n = resolve_part(part, nbytes)
-    if n == 0:
-        return b"", version
-    if nbytes < BLOB_NBYTES:
-        cut = connection.execute(f"SELECT substr(value, ?, ?) FROM {TABLE} WHERE id = ?", (offset + 1, n, version))
-        return cut.fetchone()[0], version
-    with connection.blobopen(TABLE, "value", version, readonly=True) as blob:
+def _read_blob(connection: sqlite3.Connection, row_id: int, offset: int, n: int) -> bytes:
+    with connection.blobopen(TABLE, "value", row_id, readonly=True) as blob:
         blob.seek(offset)
-        return blob.read(n), version
+        return blob.read(n)
 
 
 def size(connection: sqlite3.Connection, array_id: str, key: str) -> int | None:
@@ -131,27 +151,24 @@ def size(connection: sqlite3.Connection, array_id: str, key: str) -> int | None:
     return None if row is None else row[0]
 
 
-def replace(connection: sqlite3.Connection, array_id: str, key: str, value: Buffer) -> int:
-    """Store a value, and return its version."""
-    version = connection.execute(REPLACE, (array_id, key, value)).lastrowid
-    assert version is not None
-    return version
+def replace(connection: sqlite3.Connection, array_id: str, key: str, value: Buffer) -> None:
+    """Store a value."""
+    connection.execute(REPLACE, (array_id, key, value))
 
 
 def replace_version(
     connection: sqlite3.Connection, array_id: str, key: str, value: Buffer, version: int | None
 ) -> int | None:
     """Store a value if it has that version, or is absent with ``None``; the new version, ``None`` if it was not."""
+    # Not from `random`, whose seed belongs to the program.
+    new = int.from_bytes(os.urandom(8), "little", signed=True)
     if version is None:
-        statement = f"INSERT INTO {TABLE} (array_id, key, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        cursor = connection.execute(statement, (array_id, key, value))
+        statement = f"INSERT INTO {TABLE} (array_id, key, version, value) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        cursor = connection.execute(statement, (array_id, key, new, value))
     else:
-        statement = (
-            f"INSERT OR REPLACE INTO {TABLE} (array_id, key, value) "
-            f"SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM {TABLE} {_WHERE} AND id = ?)"
-        )
-        cursor = connection.execute(statement, (array_id, key, value, array_id, key, version))
-    return cursor.lastrowid if cursor.rowcount == 1 else None
+        statement = f"UPDATE {TABLE} SET version = ?, value = ? {_WHERE} AND version = ?"
+        cursor = connection.execute(statement, (new, value, array_id, key, version))
+    return new if cursor.rowcount == 1 else None
 
 
 def delete(connection: sqlite3.Connection, array_id: str, key: str) -> None:
@@ -165,10 +182,14 @@ def delete(connection: sqlite3.Connection, array_id: str, key: str) -> None:
 def read_all(connection: sqlite3.Connection, array_id: str, keys: Sequence[str]) -> dict[str, bytes]:
     """The values of those keys that are there."""
     marks = ", ".join("?" * len(keys))
-    rows = connection.execute(
-        f"SELECT key, value FROM {TABLE} WHERE array_id = ? AND key IN ({marks})", (array_id, *keys)
-    )
-    return dict(rows.fetchall())
+    statement = f"SELECT key, {_SHORT} FROM {TABLE} WHERE array_id = ? AND key IN ({marks})"
+    with snapshot(connection):
+        found = dict(connection.execute(statement, (array_id, *keys)).fetchall())
+        for key, value in found.items():
+            if type(value) is int:
+                with connection.blobopen(TABLE, "value", value, readonly=True) as blob:
+                    found[key] = blob.read()
+    return found
 
 
 def replace_all(connection: sqlite3.Connection, array_id: str, items: Sequence[tuple[str, Buffer]]) -> None:

@@ -1,4 +1,4 @@
-"""The methods of a store over the table of SQLite, whatever connection they have: of `SQLiteStore`, and in a transaction."""
+"""The methods of a store over the table of SQLite, by whatever connection: of `SQLiteStore`, and of its transaction."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TableStore(Store):
     def get_with_version(
         self, key: str, part: slice | None = None, *, if_version: Version | None = None
     ) -> tuple[bytes | None, Version | None]:
-        """A value, or a part of it, and the version of the whole value. A version is never given twice."""
+        """A value, or a part of it, and the version of the whole value: 64 random bits, new with each write."""
         check_key(key)
         value, version = self._run(lambda connection: sqlite_table.read(connection, self.array_id, key, part), key)
         if if_version is not None and version != if_version:
