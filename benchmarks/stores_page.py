@@ -105,9 +105,9 @@ REMARKS = {
     "mock over memory": "every call is written down in a journal, and looked up in the plan of faults.",
     "mongo_gridfs": "every chunk of GridFS is compared with its CRC-32C, 0.6 of 9 ms for 8 MiB.",
     "sqlite": (
-        "two thirds of what a get takes more is the look whether the path still leads to the file that was opened: "
-        "one `stat`, which the plain client does not do. A set writes one page more, with the number that no row is "
-        "given twice: it is the version for compare-and-swap. Values of an array go up to 32 in a transaction."
+        "what a get takes more is the look whether the path still leads to the file that was opened: one `stat`, "
+        "which the plain client does not do. A set writes over the old value, where the plain client deletes a row "
+        "and makes another. Values of an array go up to 32 in a transaction."
     ),
 }
 
