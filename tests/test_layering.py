@@ -12,21 +12,23 @@ from pathlib import Path
 
 import pytest
 
+import zarrcy
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "zarrcy"
 
 # A module may import what stands in a line above its own, or left of it in its own. `zarrcy` is the package's __init__.
 LEVELS = """
 errors
-document kernels registry threads
+document kernels registry thread_count threads
 dtypes chunk_grid stores
 codecs
 consolidated remembered frozen metadata indices selection shard_indexes
-metadata_v2 node defaults transfer_call transfer_raw transfer_cells transfer_merge transfer_files transfer_file_writes
-transfer_values transfer transfer_regions
+metadata_v2 attributes node defaults transfer_call transfer_raw transfer_cells transfer_merge transfer_files
+transfer_file_writes transfer_values transfer transfer_regions
 grid_svg display cost
 arrays
-places groups hierarchy copying creation config capi
+places making groups hierarchy copying creation config capi
 zarrcy
 interop cli testing
 """.split("\n")[1:-1]
@@ -95,10 +97,13 @@ def cython_imports(path: Path) -> Iterator[str]:
             yield from targets(absolute(path, len(dots), base), listed)
 
 
+LAZY = re.compile(r'LazyModule\("([\w.]+)"\)')
+
+
 def imports(path: Path) -> set[str]:
-    """Every module of zarrcy that a source file imports or cimports, at its top or inside a function."""
+    """Every module of zarrcy that a source file imports or cimports, at its top, inside a function, or at first use."""
     found = python_imports(path) if path.suffix in (".py", ".pyi") else cython_imports(path)
-    return {name for name in found if name.split(".")[0] == "zarrcy"}
+    return {name for name in [*found, *LAZY.findall(path.read_text())] if name.split(".")[0] == "zarrcy"}
 
 
 def edges() -> Iterator[tuple[Path, str, str]]:
@@ -258,16 +263,83 @@ UNWANTED = (
 ).split()
 
 
+# Modules of zarrcy that opening and reading an array by integers and slices does without.
+LATER = (
+    "zarrcy.attributes zarrcy.codecs.sharding zarrcy.consolidated zarrcy.creation zarrcy.defaults zarrcy.display "
+    "zarrcy.groups zarrcy.indices zarrcy.making zarrcy.selection zarrcy.threads"
+).split()
+
+
 def test_importing_zarrcy_loads_no_store_package_and_nothing_heavy() -> None:
     new = python(
         "import numpy, sys; old = set(sys.modules); import zarrcy; print(*sorted(set(sys.modules) - old))"
     ).split()
     assert "zarrcy" in new
     assert [name for name in new if name in UNWANTED] == []
+    assert [name for name in new if name in LATER] == []
     stores = {name for name in new if name.startswith("zarrcy.stores.")}
     assert stores <= {"zarrcy.stores.store", "zarrcy.stores.catalogue"}
     assert "zarrcy.cli" not in new
     assert "zarrcy.testing" not in new
+
+
+def test_opening_and_reading_a_plain_array_loads_nothing_else_of_the_core(tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    code = f"import zarrcy; zarrcy.create_array({path!r}, shape=(4, 6), chunks=(2, 3), dtype='int16')[...] = 7"
+    python(code)
+    code = (
+        f"import sys, zarrcy; a = zarrcy.open_array({path!r}, mode='r'); print(a[1, 2:4], a.shape); print(*sys.modules)"
+    )
+    read, loaded = python(code).splitlines()
+    assert read == "[7 7] (4, 6)"
+    assert [name for name in loaded.split() if name in LATER] == []
+
+
+@pytest.mark.parametrize("module", ["zarrcy", "zarrcy.stores"])
+def test_names_that_are_imported_late_are_there_like_the_others(module: str) -> None:
+    code = f"""if True:
+        import {module} as module
+        assert set(module.__all__) <= set(dir(module))
+        from {module} import *
+        assert all(name in globals() for name in module.__all__)
+        print("fine")
+    """
+    assert python(code) == "fine\n"
+
+
+INSTALLED = Path(zarrcy.__file__).parent
+MODULES = sorted(
+    {
+        ".".join(("zarrcy", *path.relative_to(INSTALLED).parent.parts, path.name.split(".")[0]))
+        for path in INSTALLED.rglob("*")
+        if path.suffix in (".py", ".so", ".pyd") and path.name[0] != "_"
+    }
+)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".") == 1 or ".kernels." in name])
+def test_every_module_of_the_core_can_be_the_first_that_is_imported(module: str) -> None:
+    python(f"import {module}")
+
+
+def test_threads_that_use_what_is_imported_late_at_once_all_find_it() -> None:
+    code = """if True:
+        import sys, threading, zarrcy
+        sys.setswitchinterval(1e-6)
+        found, gate = [], threading.Barrier(16)
+        def use(i):
+            gate.wait()
+            if i % 2:
+                zarrcy.Group
+            a = zarrcy.create_array({}, shape=(4,), chunks=2, dtype="int16")
+            a[...] = i
+            found.append((int(a.oindex[[1]][0]), zarrcy.open_group({}, mode="w").attrs.asdict()) == (i, {}))
+        threads = [threading.Thread(target=use, args=(i,)) for i in range(16)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(found.count(True))
+    """
+    assert python(code) == "16\n"
 
 
 def test_importing_zarrcy_costs_little_beside_numpy(tmp_path: Path) -> None:

@@ -34,15 +34,14 @@ from zarrcy.errors import (
     ZarrcyError,
     ZarrcyWarning,
 )
-from zarrcy.groups import Group
 from zarrcy.hierarchy import consolidate_metadata, create_array, create_group, open, open_array, open_group, tree
 from zarrcy.metadata import ArrayMetadata, GroupMetadata
-from zarrcy.node import Attributes
 from zarrcy.stores import Store
-from zarrcy.threads import get_threads, set_threads, use_threads
+from zarrcy.thread_count import get_threads, set_threads, use_threads
 
 if TYPE_CHECKING:
     from zarrcy import cost
+    from zarrcy.attributes import Attributes
     from zarrcy.config import get_include, show_config
     from zarrcy.copying import copy
     from zarrcy.creation import (
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
         zeros,
         zeros_like,
     )
+    from zarrcy.groups import Group
 
 __all__ = [
     "Array",
@@ -121,8 +121,10 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Imported when they are first named: opening and reading need none of them.
+# Imported when they are first named: opening and reading arrays needs none of them.
 _MODULES = {
+    "Attributes": "attributes",
+    "Group": "groups",
     "copy": "copying",
     "cost": "cost",
     "get_include": "config",
@@ -140,3 +142,7 @@ def __getattr__(name: str) -> Any:
     module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     found = globals()[name] = module if name == _MODULES[name] else getattr(module, name)
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

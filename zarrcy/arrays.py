@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from zarrcy import metadata_v2
-from zarrcy.codecs.sharding import Sharding
 from zarrcy.errors import MetadataError, NodeNotFoundError, SelectionError
 from zarrcy.metadata import ArrayMetadata
 from zarrcy.node import Node
-from zarrcy.selection import Selection, parse, parse_blocks, parse_orthogonal, parse_points, parse_region
+from zarrcy.registry import LazyModule
 from zarrcy.transfer import ArrayBase
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from zarrcy import selection as selections
+    from zarrcy.codecs import sharding
     from zarrcy.codecs.codec import Codec
     from zarrcy.display import Info
+    from zarrcy.selection import Selection
     from zarrcy.stores.store import Store
+else:
+    sharding = LazyModule("zarrcy.codecs.sharding")
+    selections = LazyModule("zarrcy.selection")
 
 __all__ = ["Array"]
 
@@ -120,7 +125,7 @@ class Array(ArrayBase, Node[ArrayMetadata]):
     @property
     def shards(self) -> tuple[int, ...] | None:
         """The shape of a shard; ``None`` where the array is not sharded."""
-        is_sharded = any(isinstance(codec, Sharding) for codec in self._metadata.codecs)
+        is_sharded = any(isinstance(codec, sharding.Sharding) for codec in self._metadata.codecs)
         return self._metadata.chunk_shape if is_sharded else None
 
     @property
@@ -256,7 +261,7 @@ class Array(ArrayBase, Node[ArrayMetadata]):
         array([[2, 3],
                [5, 6]])
         """
-        return cast("npt.NDArray[Any]", self._get(parse_region(start, stop, step, self.shape), out))
+        return cast("npt.NDArray[Any]", self._get(selections.parse_region(start, stop, step, self.shape), out))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
@@ -301,7 +306,7 @@ class Array(ArrayBase, Node[ArrayMetadata]):
         self._transfer.write(selection, items.reshape(selection.transfer_shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._set(parse(key, self.shape), value)
+        self._set(selections.parse(key, self.shape), value)
 
     def set_slice(self, data: Any, start: Any = None, stop: Any = None, step: Any = None) -> None:
         """Write ``self[start:stop:step] = data`` along every axis.
@@ -328,22 +333,22 @@ class Array(ArrayBase, Node[ArrayMetadata]):
         >>> a[0]
         array([0, 7, 8])
         """
-        self._set(parse_region(start, stop, step, self.shape), data)
+        self._set(selections.parse_region(start, stop, step, self.shape), data)
 
     @property
     def oindex(self) -> _Indexer:
         """Orthogonal indexing: each axis has an index of its own, and the result is their outer product."""
-        return _Indexer(self, lambda key: parse_orthogonal(key, self.shape))
+        return _Indexer(self, lambda key: selections.parse_orthogonal(key, self.shape))
 
     @property
     def vindex(self) -> _Indexer:
         """Indexing by points: one coordinate array for each axis, or one boolean mask of the array's shape."""
-        return _Indexer(self, lambda key: parse_points(key, self.shape))
+        return _Indexer(self, lambda key: selections.parse_points(key, self.shape))
 
     @property
     def blocks(self) -> _Indexer:
         """Indexing by chunks (by shards, where the array is sharded): integers and slices count chunks."""
-        return _Indexer(self, lambda key: parse_blocks(key, self.shape, self._metadata.chunk_shape))
+        return _Indexer(self, lambda key: selections.parse_blocks(key, self.shape, self._metadata.chunk_shape))
 
     # ---- changing its shape
 

@@ -25,7 +25,7 @@ from zarrcy.errors import (
     CodecError, ConflictError, MetadataError, MissingChunkError, NodeNotFoundError, PermissionDeniedError,
     ReadOnlyError, StoreError, UnknownExtensionError)
 from zarrcy.hierarchy import open_array as open_node
-from zarrcy.threads import get_threads
+from zarrcy.thread_count import get_threads
 
 cdef enum:
     OLDEST_VERSION = 1        # raised when something that the header promised is taken away

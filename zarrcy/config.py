@@ -47,7 +47,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
     import zarrcy
     from zarrcy.codecs.config import linked
-    from zarrcy.threads import get_threads
+    from zarrcy.thread_count import get_threads
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(f'mode: expected "stdout" or "dicts", got {mode!r}')

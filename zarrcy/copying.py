@@ -17,9 +17,10 @@ from zarrcy.defaults import array_metadata, default_compressors
 from zarrcy.errors import NodeExistsError
 from zarrcy.groups import Group
 from zarrcy.hierarchy import create_array, create_group, open
+from zarrcy.making import make_node
 from zarrcy.metadata import GroupMetadata
 from zarrcy.metadata_v2 import encode_node, format_of
-from zarrcy.places import StoreLike, join_path, make_node, opened
+from zarrcy.places import StoreLike, join_path, opened
 from zarrcy.stores.store import Store
 
 __all__ = ["check_apart", "copy"]

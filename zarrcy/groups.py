@@ -11,9 +11,10 @@ from zarrcy import metadata_v2
 from zarrcy.arrays import Array
 from zarrcy.consolidated import below
 from zarrcy.errors import NodeExistsError, NodeNotFoundError
+from zarrcy.making import delete_node, make_array, make_node
 from zarrcy.metadata import ArrayMetadata, GroupMetadata
 from zarrcy.node import Node
-from zarrcy.places import delete_node, join_path, make_array, make_node, node_path
+from zarrcy.places import join_path, node_path
 from zarrcy.stores.store import Store
 
 if TYPE_CHECKING:

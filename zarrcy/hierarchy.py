@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from zarrcy import metadata_v2
 from zarrcy.arrays import Array
-from zarrcy.defaults import array_metadata
 from zarrcy.errors import NodeNotFoundError, StoreError
-from zarrcy.groups import Group, consolidate
 from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata
-from zarrcy.places import ARRAY_PARAMETERS, StoreLike, find_store, make_array, make_node, opened
+from zarrcy.places import StoreLike, find_store, opened
+from zarrcy.registry import LazyModule
 from zarrcy.stores import catalogue
 
 if TYPE_CHECKING:
+    from zarrcy import defaults, groups, making
     from zarrcy.display import Tree
+    from zarrcy.groups import Group
+else:
+    defaults = LazyModule("zarrcy.defaults")
+    groups = LazyModule("zarrcy.groups")
+    making = LazyModule("zarrcy.making")
 
 __all__ = ["consolidate_metadata", "create_array", "create_group", "open", "open_array", "open_group", "tree"]
 
@@ -73,10 +78,10 @@ def create_array(
     >>> a[0]
     array([-1, -1, -1, -1, -1, -1], dtype=int16)
     """
-    described = {name: options.pop(name) for name in list(options) if name in ARRAY_PARAMETERS}
-    array_metadata(**described)  # before a store is made for what cannot be
+    described = {name: options.pop(name) for name in list(options) if name in making.ARRAY_PARAMETERS}
+    defaults.array_metadata(**described)  # before a store is made for what cannot be
     with opened(store, path, "a", storage, options) as (found, path):
-        return make_array(
+        return making.make_array(
             found, path, overwrite=overwrite, missing=missing, write_empty_chunks=write_empty_chunks, **described
         )
 
@@ -124,8 +129,8 @@ def create_group(
     """
     metadata = GroupMetadata(dict(attributes or {}), zarr_format)
     with opened(store, path, "a", storage, store_options) as (found, path):
-        make_node(found, path, metadata, overwrite)
-    return Group(found, path, metadata, options={"missing": missing})
+        making.make_node(found, path, metadata, overwrite)
+    return groups.Group(found, path, metadata, options={"missing": missing})
 
 
 def open(
@@ -208,7 +213,7 @@ def open(
             else:
                 metadata = metadata.replace(consolidated=None)
             options = {"missing": missing, "write_empty_chunks": write_empty_chunks}
-            return Group(found, path, metadata, read_only=mode == "r", options=options)
+            return groups.Group(found, path, metadata, read_only=mode == "r", options=options)
         except BaseException:
             if found is not store:
                 found.close()
@@ -249,7 +254,7 @@ def open_array(store: StoreLike | None = None, path: str = "", *, mode: str | No
     np.float64(0.0)
     """
     if options or mode in MAKING:
-        node = _open_or_make(create_array, store, path, mode, options, ARRAY_PARAMETERS)
+        node = _open_or_make(create_array, store, path, mode, options, making.ARRAY_PARAMETERS)
     else:
         node = open(store, path, mode=mode)
     if not isinstance(node, Array):
@@ -286,10 +291,10 @@ def open_group(store: StoreLike | None = None, path: str = "", *, mode: str | No
 
     def make(store: StoreLike | None, path: str, **options: Any) -> Group:
         made = create_group(store, path, **{name: value for name, value in options.items() if name not in below})
-        return Group(made.store, made.path, made.metadata, options=below)
+        return groups.Group(made.store, made.path, made.metadata, options=below)
 
     node = _open_or_make(make, store, path, mode, options, frozenset({"attributes"}))
-    if not isinstance(node, Group):
+    if not isinstance(node, groups.Group):
         raise _other_kind("a group", "an array", node, store)
     return node
 
@@ -355,7 +360,7 @@ def consolidate_metadata(store: StoreLike, path: str = "") -> Group:
     ['a']
     """
     group = open_group(store, path, mode="r+")
-    consolidate(group)
+    groups.consolidate(group)
     return open_group(group.store, group.path, mode="r", zarr_format=group.metadata.zarr_format)
 
 
@@ -381,5 +386,5 @@ def tree(store: StoreLike | Group, path: str = "", *, max_depth: int | None = No
     └── ocean/
         └── depth (3, 4) int16
     """
-    group = store if isinstance(store, Group) else open_group(store, path, mode="r")
+    group = store if isinstance(store, groups.Group) else open_group(store, path, mode="r")
     return group.tree(max_depth)

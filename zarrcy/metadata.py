@@ -17,18 +17,22 @@ from zarrcy.chunk_grid import ChunkKeyEncoding, RegularGrid
 from zarrcy.codecs.chain import are_shareable, check_order, codecs_from_json, codecs_to_json
 from zarrcy.codecs.codec import Codec
 from zarrcy.codecs.layout import BytesCodec, Transpose
-from zarrcy.consolidated import Consolidated, inline_documents
 from zarrcy.document import MAX_INTEGER, decode, encode, integers, locate, mapping, show
 from zarrcy.dtypes import DataType
 from zarrcy.errors import MetadataError, UnknownExtensionError
 from zarrcy.frozen import Frozen
+from zarrcy.registry import LazyModule
 from zarrcy.remembered import Remembered, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from zarrcy import consolidated as consolidation
+    from zarrcy.consolidated import Consolidated
     from zarrcy.stores.store import Store
+else:
+    consolidation = LazyModule("zarrcy.consolidated")
 
 __all__ = [
     "MAX_NDIM",
@@ -254,16 +258,18 @@ class GroupMetadata(Frozen):
     @property
     def is_shareable(self) -> bool:
         """Whether all that is not `loose` is immutable."""
-        return self.consolidated is None or isinstance(self.consolidated, Consolidated)
+        return self.consolidated is None or isinstance(self.consolidated, consolidation.Consolidated)
 
     def loose(self) -> dict[str, Any]:
         """What of the fields can be changed in place, as JSON values."""
         members = self.consolidated
-        return {**super().loose(), **({"consolidated": members.documents} if isinstance(members, Consolidated) else {})}
+        if members is None or not isinstance(members, consolidation.Consolidated):
+            return super().loose()
+        return {**super().loose(), "consolidated": members.documents}
 
     def twin(self, loose: dict[str, Any], **reads: Callable[[], Any]) -> Self:
         """The same node with loose fields of its own; it shares what is immutable, and is not checked again."""
-        if "consolidated" in loose and isinstance(self.consolidated, Consolidated):
+        if "consolidated" in loose and isinstance(self.consolidated, consolidation.Consolidated):
             loose["consolidated"] = self.consolidated.over(loose["consolidated"])
         return super().twin(loose, **reads)
 
@@ -476,7 +482,8 @@ def _refuse_transformers(transformers: object) -> None:
 
 
 def _consolidated(data: object) -> Consolidated:
-    return Consolidated(inline_documents(data, "consolidated_metadata"), _parse_member, 3)
+    documents = consolidation.inline_documents(data, "consolidated_metadata")
+    return consolidation.Consolidated(documents, _parse_member, 3)
 
 
 def _parse_member(path: str, document: Any) -> ArrayMetadata | GroupMetadata:
@@ -520,7 +527,7 @@ def _group_to_document(metadata: GroupMetadata) -> dict[str, Any]:
 
 
 def _member_to_document(members: Mapping[str, ArrayMetadata | GroupMetadata], path: str) -> dict[str, Any]:
-    if isinstance(members, Consolidated) and members.zarr_format == 3:
+    if isinstance(members, consolidation.Consolidated) and members.zarr_format == 3:
         return members.documents[path]  # type: ignore[no-any-return]
     metadata = members[path]
     return to_document(metadata.replace(consolidated=None) if isinstance(metadata, GroupMetadata) else metadata)

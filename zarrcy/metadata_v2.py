@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,15 +20,18 @@ from zarrcy import dtypes, metadata
 from zarrcy.chunk_grid import ChunkKeyEncoding, RegularGrid
 from zarrcy.codecs.codec import Codec
 from zarrcy.codecs.layout import BytesCodec, Transpose
-from zarrcy.consolidated import Consolidated, check_member
 from zarrcy.document import decode, encode, integers, locate, mapping, show
 from zarrcy.dtypes import DataType
 from zarrcy.errors import ConflictError, MetadataError, NodeNotFoundError, UnknownExtensionError
 from zarrcy.metadata import MAX_NDIM, ArrayMetadata, GroupMetadata
+from zarrcy.registry import LazyModule
 from zarrcy.remembered import Remembered, bytes_of
 
 if TYPE_CHECKING:
+    from zarrcy import consolidated as consolidation
     from zarrcy.stores.store import Buffer, Store
+else:
+    consolidation = LazyModule("zarrcy.consolidated")
 
 __all__ = ["document_keys", "read", "read_consolidated", "write", "write_attributes", "write_consolidated"]
 
@@ -48,24 +51,29 @@ _DTYPE = r"([<>|])([a-zA-Z])([0-9]{0,10})(?:\[([0-9]{0,10})([a-zμ]{1,7}|[YMWD])
 _ENDIANS = {"<": "little", ">": "big"}
 
 
-class Format(NamedTuple):
+class Format:
     """What the metadata of a format can say, for those who describe a new array."""
 
-    key_encoding: str
-    has_codec_chains: bool
-    has_shards: bool
-    has_dimension_names: bool
-    has_null_fill_value: bool
+    key_encoding = "default"
+    has_codec_chains = True
+    has_shards = True
+    has_dimension_names = True
+    has_null_fill_value = False
+
+
+class _Format2(Format):
+    key_encoding = "v2"
+    has_codec_chains = False
+    has_shards = False
+    has_dimension_names = False
+    has_null_fill_value = True
 
 
 _remembered = Remembered()
 _remembered_arrays = Remembered()  # by the decoded .zarray, for the members in .zmetadata
 _remembered_attributes = Remembered()  # of any node: as a group that has them
 
-_FORMATS = {
-    2: Format("v2", has_codec_chains=False, has_shards=False, has_dimension_names=False, has_null_fill_value=True),
-    3: Format("default", has_codec_chains=True, has_shards=True, has_dimension_names=True, has_null_fill_value=False),
-}
+_FORMATS = {2: _Format2(), 3: Format()}
 
 
 def format_of(zarr_format: int) -> Format:
@@ -406,7 +414,7 @@ def consolidated_from_document(data: dict[str, Any]) -> GroupMetadata:
     for key, document in mapping(data.get("metadata"), "metadata").items():
         path, _, name = key.rpartition("/")
         if path:
-            check_member(path, "metadata")
+            consolidation.check_member(path, "metadata")
         if name in (ARRAY, GROUP, ATTRIBUTES):
             nodes.setdefault(path, {})[name] = mapping(document, f"metadata[{show(key)}]")
     nodes = {path: documents for path, documents in nodes.items() if ARRAY in documents or GROUP in documents}
@@ -414,7 +422,7 @@ def consolidated_from_document(data: dict[str, Any]) -> GroupMetadata:
     if GROUP not in root:
         raise MetadataError(f"metadata: expected {GROUP}, got nothing")
     group = group_from_documents(root[GROUP], root.get(ATTRIBUTES, {}))
-    return group.replace(consolidated=Consolidated(nodes, _parse_member, 2))
+    return group.replace(consolidated=consolidation.Consolidated(nodes, _parse_member, 2))
 
 
 def _parse_member(path: str, documents: Any) -> ArrayMetadata | GroupMetadata:

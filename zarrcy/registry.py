@@ -1,5 +1,5 @@
-"""Names → classes: codecs, stores, data types. Looked up lazily: registered, built in, entry points (read on the first
-miss)."""
+"""What is imported at its first use: classes by name (codecs, stores), and modules of zarrcy that opening and reading a
+plain array does not need."""
 
 from __future__ import annotations
 
@@ -9,11 +9,36 @@ from typing import Any
 
 from zarrcy.errors import UnknownExtensionError
 
-__all__ = ["Registry"]
+__all__ = ["LazyModule", "Registry"]
+
+
+class LazyModule:
+    """A module that is imported when something of it is first used; from then on, that is found here.
+
+    Parameters
+    ----------
+    name : str
+        The module, such as ``"zarrcy.selection"``.
+
+    Examples
+    --------
+    >>> from zarrcy.registry import LazyModule
+    >>> fractions = LazyModule("fractions")
+    >>> fractions.Fraction(2, 4)
+    Fraction(1, 2)
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(importlib.import_module(self._name), name)
+        setattr(self, name, found)
+        return found
 
 
 class Registry:
-    """A table of names and the classes they stand for.
+    """A table of names and the classes they stand for: registered, built in, and entry points, read on the first miss.
 
     Parameters
     ----------

@@ -25,8 +25,10 @@ from zarrcy.transfer_values cimport run_values
 
 import numpy as np
 
-from zarrcy.selection import parse
-from zarrcy.threads import get_threads
+from zarrcy.registry import LazyModule
+from zarrcy.thread_count import get_threads
+
+selections = LazyModule("zarrcy.selection")   # reading plain integers and slices does without
 
 cdef extern from "clock.h" nogil:
     int64_t monotonic_us "zarrcy_monotonic_us"() noexcept
@@ -240,7 +242,7 @@ cdef class ArrayBase:
         cdef int64_t nbytes = transfer.pipeline.itemsize
         cdef int axis, dim = 0
         if ndim < 0:
-            return self._get(parse(key, transfer.shape))
+            return self._get(selections.parse(key, transfer.shape))
         out = new_array(ndim, shape, transfer.dtype)
         for axis in range(transfer.ndim):
             strides[axis] = 0

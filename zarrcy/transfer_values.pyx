@@ -18,8 +18,10 @@ from zarrcy.transfer_merge cimport encode_merged, encode_whole
 import itertools
 
 from zarrcy.errors import ConflictError, StoreError
+from zarrcy.registry import LazyModule
 from zarrcy.stores.store import Store
-from zarrcy.threads import Stopped, run_with_helpers
+
+threads = LazyModule("zarrcy.threads")   # reading files does without
 
 cdef enum:
     POLL_US = 200        # between looks at whether interrupted helpers are done
@@ -36,14 +38,14 @@ cdef int run_values(Call* call, object store, int n_threads, bint writes) except
     values.counter = itertools.count()
     values.batch = values_in_batch(call, store, n_callers, writes)
     try:
-        run_with_helpers(values.work, n_callers)
+        threads.run_with_helpers(values.work, n_callers)
     except BaseException:
         values.close()
         drop_failure(call)
         raise
     values.close()
     if call.failed and call.status == STOPPED:
-        raise Stopped  # as a helper did: for the call that this one is part of
+        raise threads.Stopped  # as a helper did: for the call that this one is part of
     return raise_failure(call, store.url) if call.failed else 0
 
 

@@ -17,7 +17,8 @@ from zarrcy.cli.human import Ticker
 from zarrcy.errors import CodecError, MetadataError, UnknownExtensionError, ZarrcyError
 from zarrcy.metadata import ArrayMetadata, GroupMetadata
 from zarrcy.stores import Store
-from zarrcy.threads import get_threads, run_with_helpers
+from zarrcy.thread_count import get_threads
+from zarrcy.threads import run_with_helpers
 
 __all__ = ["validate"]
 

@@ -7,14 +7,19 @@ bytes → bytes codecs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zarrcy.codecs import from_metadata
 from zarrcy.codecs.codec import Codec
 from zarrcy.codecs.layout import BytesCodec, Transpose
-from zarrcy.codecs.sharding import Sharding
 from zarrcy.document import extension, show
 from zarrcy.errors import MetadataError, UnknownExtensionError, ZarrcyError
+from zarrcy.registry import LazyModule
+
+if TYPE_CHECKING:
+    from zarrcy.codecs import sharding
+else:
+    sharding = LazyModule("zarrcy.codecs.sharding")
 
 __all__ = ["are_shareable", "check_order", "codec_from_json", "codec_kind", "codecs_from_json", "codecs_to_json"]
 
@@ -131,9 +136,11 @@ def check_order(codecs: tuple[Codec, ...], where: str) -> None:
 def are_shareable(codecs: Iterable[Codec]) -> bool:
     """Whether arrays may share these codecs: those that run in Python may keep a state, whatever they promise."""
     for codec in codecs:
-        if isinstance(codec, Sharding):
+        if isinstance(codec, (BytesCodec, Transpose)):
+            continue
+        if codec_kind(codec) == "array_to_bytes" and isinstance(codec, sharding.Sharding):
             if not (are_shareable(codec.codecs) and are_shareable(codec.index_codecs)):
                 return False
-        elif codec.needs_gil and not isinstance(codec, (BytesCodec, Transpose)):
+        elif codec.needs_gil:
             return False
     return True

@@ -21,8 +21,10 @@ import numpy as np
 
 from zarrcy.codecs.codec import ChunkSpec
 from zarrcy.codecs.layout import BytesCodec, Transpose
-from zarrcy.codecs.sharding import Sharding
 from zarrcy.errors import MetadataError
+from zarrcy.registry import LazyModule
+
+sharding = LazyModule("zarrcy.codecs.sharding")
 
 MAX_NBYTES = 2**61    # of a stored chunk: products and sums of sizes stay within 64 bits
 SPARE_NBYTES = 2**20
@@ -90,7 +92,7 @@ cdef class CodecPipeline:
             elif isinstance(codec, BytesCodec):
                 self.word = word if swaps(codec, word) else 0
                 bind_layout(self, axes)
-            elif isinstance(codec, Sharding):
+            elif getattr(codec, "kind", None) == "array_to_bytes" and isinstance(codec, sharding.Sharding):
                 bind_layout(self, axes)
                 bind_shard(self, codec, axes, dtype, word, fill)
             else:

@@ -6,7 +6,7 @@ The classes are imported when they are first named.
 
 from typing import TYPE_CHECKING, Any
 
-from zarrcy.stores.catalogue import StoreInfo, by_name, info, names, open, register, require
+from zarrcy.stores.catalogue import by_name, info, names, open, register, require
 from zarrcy.stores.store import Buffer, Store, Version
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zarrcy.stores.memory import MemoryStore
     from zarrcy.stores.mnesia import MnesiaStore
     from zarrcy.stores.mock import MockStore
+    from zarrcy.stores.overview import StoreInfo
     from zarrcy.stores.partitioned import PartitionedStore
     from zarrcy.stores.readonly import ReadOnlyStore
     from zarrcy.stores.retrying import RetryingStore
@@ -73,6 +74,7 @@ _MODULES = {
     "S3Store": "s3",
     "SQLiteStore": "sqlite",
     "SharedMemoryStore": "shared_memory",
+    "StoreInfo": "overview",
     "ZipStore": "zip",
     "copy_store": "key_copies",
 }
@@ -85,3 +87,7 @@ def __getattr__(name: str) -> Any:
 
     cls = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     return cls
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,13 +6,16 @@ import os
 import re
 from collections.abc import MutableMapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from zarrcy.errors import StoreError, UnknownExtensionError
 from zarrcy.registry import Registry
 from zarrcy.stores.store import Store
 
-__all__ = ["StoreInfo", "by_name", "info", "names", "open", "register", "require"]
+if TYPE_CHECKING:
+    from zarrcy.stores.overview import StoreInfo
+
+__all__ = ["by_name", "info", "names", "open", "register", "require"]
 
 MODES = (None, "r", "r+", "a", "w", "w-")
 
@@ -61,17 +64,6 @@ EXTRAS: dict[str, str] = {"azure_blob": "azure", "gcs": "gcs", "mongo_gridfs": "
 
 # Compiled at first use, not at import; `re` keeps it.
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
-
-
-class StoreInfo(NamedTuple):
-    """What a store is good for: a row of the overview of stores."""
-
-    name: str
-    type: str
-    persistence: str
-    scalability: str
-    latency: str
-    use: str
 
 
 def register(name: str, cls: type[Store]) -> None:
@@ -133,6 +125,8 @@ def info(name: str) -> StoreInfo:
     >>> zarrcy.stores.info("memory").scalability
     'Process-local'
     """
+    from zarrcy.stores.overview import StoreInfo
+
     cls = _load(name)
     return StoreInfo(name, cls.kind, cls.persistence, cls.scalability, cls.latency, cls.use)
 

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from zarrcy.errors import StoreError
 from zarrcy.stores.store import Buffer, Store, check_prefix
-from zarrcy.threads import get_threads, run_with_helpers
+from zarrcy.thread_count import get_threads
+from zarrcy.threads import run_with_helpers
 
 __all__ = ["CopiedKeys", "copy_store"]
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from zarrcy.errors import ConflictError, StoreError
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
 from zarrcy.stores.wrapper import WrapperStore
-from zarrcy.threads import get_threads, map_unordered
+from zarrcy.thread_count import get_threads
+from zarrcy.threads import map_unordered
 
 __all__ = ["PartitionedStore"]
 
