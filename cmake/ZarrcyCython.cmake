@@ -1,7 +1,8 @@
-# zarrcy_module(<path without suffix below zarrcy/> [CXX] [SOURCES ...] [LINK ...] [INCLUDE ...]):
-# cythonize zarrcy/<path>.pyx, build it, install it beside the Python sources.
+# zarrcy_module(<path without suffix below zarrcy/> [ENGINE] [CXX] [SOURCES ...] [LINK ...] [INCLUDE ...]):
+# cythonize zarrcy/<path>.pyx, build it, install it beside the Python sources. With ENGINE it becomes a part of the file
+# that zarrcy_engine() makes: what `import zarrcy` loads is mapped once.
 function(zarrcy_module path)
-  cmake_parse_arguments(ARG "CXX" "" "SOURCES;LINK;INCLUDE" ${ARGN})
+  cmake_parse_arguments(ARG "CXX;ENGINE" "" "SOURCES;LINK;INCLUDE" ${ARGN})
   if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/zarrcy/${path}.pyx")
     return()
   endif()
@@ -29,6 +30,12 @@ function(zarrcy_module path)
     VERBATIM)
 
   list(TRANSFORM ARG_SOURCES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  if(ARG_ENGINE)
+    set_property(GLOBAL APPEND PROPERTY ZARRCY_ENGINE_MODULES "zarrcy.${module}")
+    set_property(GLOBAL APPEND PROPERTY ZARRCY_ENGINE_SOURCES "${generated}" ${ARG_SOURCES})
+    set_property(GLOBAL APPEND PROPERTY ZARRCY_ENGINE_LINK ${ARG_LINK})
+    return()
+  endif()
   Python_add_library(${target} MODULE WITH_SOABI "${generated}" ${ARG_SOURCES})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME "${name}"
     LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${folder}")
@@ -39,4 +46,15 @@ function(zarrcy_module path)
     target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections)
   endif()
   install(TARGETS ${target} DESTINATION "zarrcy/${folder}")
+endfunction()
+
+# The module zarrcy.engine, which holds those that were declared with ENGINE and finds them by the list of their names.
+function(zarrcy_engine)
+  get_property(modules GLOBAL PROPERTY ZARRCY_ENGINE_MODULES)
+  get_property(sources GLOBAL PROPERTY ZARRCY_ENGINE_SOURCES)
+  get_property(link GLOBAL PROPERTY ZARRCY_ENGINE_LINK)
+  zarrcy_module(engine LINK ${link})
+  target_sources(engine PRIVATE ${sources})
+  string(JOIN "," names ${modules})
+  target_compile_definitions(engine PRIVATE "ZARRCY_ENGINE_MODULES=\"${names}\"")
 endfunction()

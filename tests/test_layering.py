@@ -19,7 +19,7 @@ SOURCE = ROOT / "zarrcy"
 
 # A module may import what stands in a line above its own, or left of it in its own. `zarrcy` is the package's __init__.
 LEVELS = """
-errors
+engine errors
 document kernels registry thread_count threads
 dtypes chunk_grid stores
 codecs
@@ -317,7 +317,26 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".") == 1 or ".kernels." in name])
+MODULES = sorted({*MODULES, *zarrcy.engine.names})
+
+
+def test_the_compiled_modules_that_the_import_loads_are_the_parts_of_one_file() -> None:
+    code = """if True:
+        import sys, zarrcy
+        for name, module in sys.modules.items():
+            file = getattr(module, "__file__", None) or ""
+            if name.startswith("zarrcy.") and not file.endswith(".py"):
+                print(name, file, module.__spec__.origin, module.__loader__.path)
+        print(sum(type(finder).__name__ == "EngineFinder" for finder in sys.meta_path))
+    """
+    *rows, n_finders = python(code).splitlines()
+    names = {row.split()[0] for row in rows}
+    assert names == {"zarrcy.engine", *zarrcy.engine.names}
+    assert len({file for row in rows for file in row.split()[1:]}) == 1
+    assert n_finders == "1"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".") == 1 or name in zarrcy.engine.names])
 def test_every_module_of_the_core_can_be_the_first_that_is_imported(module: str) -> None:
     python(f"import {module}")
 

@@ -61,7 +61,7 @@ def test_the_same_calls_without_a_fault_are_not_reported(folders: dict[str, Path
 
 def test_a_run_with_a_sanitizer_tests_a_build_with_it_and_any_other_run_one_without() -> None:
     modules = sanitized.modules()
-    assert len(modules) > 20
+    assert {"engine", "capi", "files", "zstd"} <= {module.name.split(".")[0] for module in modules}
     for kind in sanitized.MARKS:
         for module in modules:
             assert sanitized.is_instrumented(module, kind) == (kind == sanitized.KIND), module

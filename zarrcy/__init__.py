@@ -9,6 +9,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import zarrcy.engine as _engine  # noqa: F401 - first: it finds the other compiled modules
 from zarrcy import codecs, stores
 from zarrcy.arrays import Array
 from zarrcy.errors import (

@@ -1,0 +1,1 @@
+names: frozenset[str]
