@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import zarrcy
+import zarrcy.engine
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "zarrcy"
@@ -307,19 +307,6 @@ def test_names_that_are_imported_late_are_there_like_the_others(module: str) -> 
     assert python(code) == "fine\n"
 
 
-INSTALLED = Path(zarrcy.__file__).parent
-MODULES = sorted(
-    {
-        ".".join(("zarrcy", *path.relative_to(INSTALLED).parent.parts, path.name.split(".")[0]))
-        for path in INSTALLED.rglob("*")
-        if path.suffix in (".py", ".so", ".pyd") and path.name[0] != "_"
-    }
-)
-
-
-MODULES = sorted({*MODULES, *zarrcy.engine.names})
-
-
 def test_the_compiled_modules_that_the_import_loads_are_the_parts_of_one_file() -> None:
     code = """if True:
         import sys, zarrcy
@@ -336,8 +323,8 @@ def test_the_compiled_modules_that_the_import_loads_are_the_parts_of_one_file() 
     assert n_finders == "1"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".") == 1 or name in zarrcy.engine.names])
-def test_every_module_of_the_core_can_be_the_first_that_is_imported(module: str) -> None:
+@pytest.mark.parametrize("module", ["zarrcy.kernels.pool", "zarrcy.transfer_raw", "zarrcy.capi", *LATER])
+def test_any_module_can_be_the_first_that_is_imported(module: str) -> None:
     python(f"import {module}")
 
 
@@ -362,7 +349,7 @@ def test_threads_that_use_what_is_imported_late_at_once_all_find_it() -> None:
 
 
 def test_importing_zarrcy_costs_little_beside_numpy(tmp_path: Path) -> None:
-    """At most 0.21 of what NumPy's own import costs: 15 ms on the machine that the promise was measured on.
+    """At most 0.15 of what NumPy's own import costs: 12 ms on the machine that the promise was measured on.
 
     CPU time, both in one process, the least of several runs. The first run writes the bytecode. NumPy's import starts
     the threads of OpenBLAS, which spin for a while; with one thread they are not counted as ours.
@@ -378,9 +365,9 @@ def test_importing_zarrcy_costs_little_beside_numpy(tmp_path: Path) -> None:
     shares = []
     for _ in range(25):
         shares.append(float(python(code, PYTHONPYCACHEPREFIX=str(tmp_path), OPENBLAS_NUM_THREADS="1")))
-        if len(shares) >= 3 and min(shares) <= 0.21:
+        if len(shares) >= 3 and min(shares) <= 0.15:
             break
-    assert min(shares) <= 0.21
+    assert min(shares) <= 0.15
 
 
 @pytest.mark.parametrize(
