@@ -82,11 +82,17 @@ class Refused(NamedTuple):
     text: str = ""
 
 
-class _Opened:
-    """A store of obstore, and the credential that it was given last, which it keeps for a while."""
+class _Given:
+    """The credential that a store of obstore was given last, which it keeps for a while."""
 
-    store: Any = None
-    given: Any = None
+    last: Any = None
+
+
+class _Opened(NamedTuple):
+    """A store of obstore, and what it was given. What gives must not keep the store, which no collector looks into."""
+
+    store: Any
+    given: _Given
 
 
 class ObstoreClient(ObjectClient):
@@ -154,27 +160,26 @@ class ObstoreClient(ObjectClient):
         """Whether these are those of a folder, which some services have among the objects."""
         return False
 
-    def _provide(self, opened: _Opened) -> dict[str, Any]:
+    def _provide(self, given: _Given) -> dict[str, Any]:
         try:
-            opened.given, told = self._credential()
+            given.last, told = self._credential()
         except StoreError as error:
             self._denials.append(error)
             raise
         return {**told, "expires_at": datetime.now(UTC) + KEPT}
 
     def _open(self) -> _Opened:
-        opened = _Opened()
+        given = _Given()
         # Obstore keeps what it asks for credentials, and may not keep this client by it.
         method = weakref.WeakMethod(self._provide)
 
         def provide() -> dict[str, Any]:
             bound = method()
             assert bound is not None
-            return bound(opened)
+            return bound(given)
 
         try:
-            opened.store = self._make(provide)
-            return opened
+            return _Opened(self._make(provide), given)
         except StoreError:
             raise
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
@@ -309,20 +314,20 @@ class ObstoreClient(ObjectClient):
         # who is denied one hears of it here, not another thread.
         self._credential()
         opened = self._opened
-        given = opened.given
+        given = opened.given.last
         try:
             return request(opened.store)
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
             if isinstance(error, StoreError):
                 raise
-            failure = self._denials.pop() if self._denials else self._failure(error, opened.given)
+            failure = self._denials.pop() if self._denials else self._failure(error, opened.given.last)
         if isinstance(failure, StoreError):
             raise failure
-        refused = opened.given if given is None else given
+        refused = opened.given.last if given is None else given
         if failure.is_denial and renewals and self._renew(refused):
             with self._opening:
                 # Another one, unless another thread has made it: obstore keeps the credential that was refused.
-                if self._opened is opened or self._opened.given == refused:
+                if self._opened is opened or self._opened.given.last == refused:
                     self._opened = self._open()
             return self._do(request, absent=absent, renewals=renewals - 1)
         if absent and (failure.is_absence or failure.status == 416):
