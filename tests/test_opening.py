@@ -247,6 +247,34 @@ def test_codecs_in_python_are_not_shared() -> None:
     assert (first.codecs[-1].n_encoded, second.codecs[-1].n_encoded) == (1, 0)
 
 
+def test_a_twin_has_a_field_that_another_thread_reads_while_it_is_made() -> None:
+    for n_objects in range(1, 40):
+        assert twin_made_while_it_is_read(n_objects).attributes == {"unit": "K"}
+
+
+def twin_made_while_it_is_read(n_objects: int) -> GroupMetadata:
+    """A twin of a node whose attributes are read once so many objects were made: by the garbage collector, for another
+    thread may run where it does."""
+    node = GroupMetadata({}).later(attributes=lambda: {"unit": "K"})
+
+    class Reader:
+        def __del__(self) -> None:
+            assert node.attributes
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    reader = Reader()
+    reader.itself = reader  # type: ignore[attr-defined]
+    del reader
+    gc.set_threshold(n_objects)
+    gc.enable()
+    try:
+        return node.later()
+    finally:
+        gc.set_threshold(*before)
+
+
 # ---- bounds
 
 GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {"n": %d}}'

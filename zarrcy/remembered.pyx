@@ -40,8 +40,11 @@ def twin_of(node, dict loose not None, dict reads=None):
     >>> twin_of(GroupMetadata({"title": "ocean"}), {"attributes": {}}).attributes
     {}
     """
-    cdef dict late = node._late   # before the fields: another thread may read one now
-    cdef dict own = PyDict_Copy(node.__dict__)
+    cdef dict late = node._late
+    cdef dict own
+    if late:
+        late = PyDict_Copy(late)   # before the fields: another thread may read one at any allocation
+    own = PyDict_Copy(node.__dict__)
     own.update(loose)
     if late or reads:
         reads = reads or {}
