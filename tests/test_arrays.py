@@ -785,3 +785,22 @@ def test_writing_to_nothing_writes_nothing_and_wrong_shapes_are_errors() -> None
         with pytest.raises((TypeError, ValueError)):
             array[0] = value
     assert array.store._data == before
+
+
+class Unbegun(zarrcy.Array):
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("key", [..., 0, (), slice(None), "x"])
+def test_an_array_whose_init_has_not_run_is_an_error(key: Any) -> None:
+    for array in (Unbegun(), zarrcy.Array.__new__(zarrcy.Array)):
+        with pytest.raises(TypeError, match="__init__ has not run"):
+            array[key]
+
+
+def test_missing_may_be_any_text() -> None:
+    array = filled()
+    for missing in ("fill", np.str_("fill"), np.str_("raise")):
+        other = zarrcy.open(array.store, missing=missing)
+        assert (other[...] == MODEL).all()

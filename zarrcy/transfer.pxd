@@ -33,9 +33,8 @@ cdef class Transfer:
     cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1
 
 cdef class ArrayBase:
-    cdef readonly object _store, _path
+    cdef readonly object _store, _path, _missing
     cdef public object _metadata
-    cdef readonly str _missing
     cdef readonly bint _read_only, _write_empty_chunks
     cdef readonly Transfer _transfer     # replaced with the metadata
     cpdef _set_metadata(self, metadata)

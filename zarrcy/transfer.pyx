@@ -237,10 +237,14 @@ cdef class ArrayBase:
         cdef int64_t strides[MAX_NDIM + 1]
         cdef int64_t shape[MAX_NDIM]
         cdef bint is_dropped[MAX_NDIM]
-        cdef Plan plan = Plan.__new__(Plan, transfer.ndim)
-        cdef int ndim = plan_basic(transfer, key, plan, shape, is_dropped)
-        cdef int64_t nbytes = transfer.pipeline.itemsize
-        cdef int axis, dim = 0
+        cdef Plan plan
+        cdef int64_t nbytes
+        cdef int axis, ndim, dim = 0
+        if transfer is None:
+            raise TypeError("array: expected one that was opened or made, got one whose __init__ has not run")
+        plan = Plan.__new__(Plan, transfer.ndim)
+        ndim = plan_basic(transfer, key, plan, shape, is_dropped)
+        nbytes = transfer.pipeline.itemsize
         if ndim < 0:
             return self._get(selections.parse(key, transfer.shape))
         out = new_array(ndim, shape, transfer.dtype)
