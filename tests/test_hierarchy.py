@@ -305,6 +305,14 @@ def test_a_path_that_is_no_text_is_a_type_error() -> None:
         zarrcy.create_group({}, 5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("path", [None, 0, b"", [], False])
+def test_nothing_is_no_text_either_wherever_the_store_lies(tmp_path: Path, path: Any) -> None:
+    zarrcy.create_array(tmp_path / "a", shape=2)
+    for target in (tmp_path / "a", str(tmp_path / "a"), f"file://{tmp_path}/a"):
+        with pytest.raises(TypeError, match=f"path: expected text, got {type(path).__name__}"):
+            zarrcy.open(target, path)
+
+
 def test_slashes_around_a_path_mean_nothing() -> None:
     store = MemoryStore()
     zarrcy.create_array(store, "/a/b/", shape=2)

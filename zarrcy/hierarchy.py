@@ -184,7 +184,13 @@ def open(
         raise ValueError(f"mode: open never makes a node: expected 'r', 'r+' or 'a', got {mode!r}; use create_array")
     try:
         known = None
-        if type(store) is str and mode in OPENED and not (path or storage or store_options or zarr_format):
+        if (
+            type(store) is str
+            and mode in OPENED
+            and path == ""
+            and storage is None
+            and not (store_options or zarr_format)
+        ):
             known = catalogue.registry.get("filesystem").with_value(store, b"zarr.json", mode == "r")
         if known is None:
             found, path = find_store(store, path, mode, storage, store_options)
