@@ -7,10 +7,12 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import zarrcy
 from zarrcy.errors import StoreError
 from zarrcy.stores.files import is_plain_path, path_of
 from zarrcy.stores.filesystem import FilesystemStore
@@ -26,6 +28,23 @@ def store(tmp_path):
 def everything(path):
     """All that lies below a directory, temporary files included."""
     return sorted(str(p.relative_to(path)) for p in Path(path).rglob("*"))
+
+
+def test_a_path_and_a_key_may_be_any_text(tmp_path):
+    """Such as a name in an array of NumPy."""
+
+    class Name(str):
+        pass
+
+    zarrcy.create_array(np.str_(tmp_path / "a"), shape=2)
+    store = zarrcy.open(np.str_(tmp_path / "a"), mode=np.str_("r+")).store
+    assert type(store.path) is str
+    assert store == FilesystemStore(tmp_path / "a")
+    for key in (np.str_("group/key"), Name("group/key")):
+        store.set(key, b"1")
+        assert store.get(key) == b"1"
+        assert list(store.list_prefix(np.str_("group/"))) == list(store.list_prefix("group/")) == ["group/key"]
+        store.delete(key)
 
 
 # ---- nothing leaves the root

@@ -27,7 +27,7 @@ def is_temporary(str name not None):
     return name.endswith(".zarrcy-partial") and name.startswith(".")
 
 
-def has_temporary(str path not None):
+def has_temporary(path):
     """Whether a segment of a path is the name of a temporary file."""
     return ".zarrcy-partial" in path and any(map(is_temporary, path.split("/")))
 

@@ -77,7 +77,8 @@ class FilesystemStore(Store):
     use = "Local development, standard Zarr format"
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> None:
-        text = path if type(path) is str else os.fsdecode(path)
+        # There and back: a text of NumPy becomes one of Python.
+        text = path if type(path) is str else os.fsdecode(os.fsencode(path))
         self.path = text if is_plain_path(text) else _absolute(text)
         self.read_only = read_only
         self.durable = durable
