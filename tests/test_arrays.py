@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import pickle
 import threading
@@ -785,6 +786,28 @@ def test_writing_to_nothing_writes_nothing_and_wrong_shapes_are_errors() -> None
         with pytest.raises((TypeError, ValueError)):
             array[0] = value
     assert array.store._data == before
+
+
+def test_a_refresh_that_fails_leaves_the_array_as_it_was() -> None:
+    store = MemoryStore()
+    array = zarrcy.array(MODEL[0], store, chunks=5)
+    document = json.loads(store._data["zarr.json"])
+    inner = {
+        "chunk_shape": [3],
+        "codecs": [{"name": "bytes"}],
+        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": inner}]  # of shards of 5
+    other = {**document, "shape": [70], "data_type": "uint8", "codecs": codecs}
+    store.set("zarr.json", json.dumps(other).encode())
+    with pytest.raises(zarrcy.errors.MetadataError):
+        array.refresh()
+    assert (array.shape, array.dtype) == ((10,), MODEL.dtype)
+    array[0] = 300
+    out = np.zeros(10, "uint8")
+    with pytest.raises(TypeError):  # not written past its end by items of four bytes
+        array.get_slice(out=out)
+    assert array[...].tolist() == [300, *MODEL[0, 1:]]
 
 
 class Unbegun(zarrcy.Array):

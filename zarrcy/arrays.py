@@ -211,8 +211,9 @@ class Array(ArrayBase, Node[ArrayMetadata]):
     # ---- reading
 
     def _get(self, selection: Selection, out: npt.NDArray[Any] | None = None) -> Any:
+        transfer = self._transfer  # once: another thread may refresh the array, and it may be of another data type then
         if out is None:
-            result = self._transfer.read(selection, None)
+            result = transfer.read(selection, None)
             if result.shape != selection.shape:
                 result = result.reshape(selection.shape)
             return result[()] if selection.scalar else result
@@ -220,11 +221,11 @@ class Array(ArrayBase, Node[ArrayMetadata]):
             raise SelectionError(f"out: expected shape {selection.shape}, got {out.shape}")
         if not out.flags.writeable:
             raise ValueError("out: expected a writable array, got a read-only one")
-        view = _view(out, selection.transfer_shape) if out.dtype == self.dtype else None
+        view = _view(out, selection.transfer_shape) if out.dtype == transfer.dtype else None
         if view is None:
             np.copyto(out, self._get(selection), casting="same_kind")
         else:
-            self._transfer.read(selection, view)
+            transfer.read(selection, view)
         return out
 
     def get_slice(
@@ -294,7 +295,8 @@ class Array(ArrayBase, Node[ArrayMetadata]):
 
     def _set(self, selection: Selection, value: Any) -> None:
         self._check_writable()
-        items = np.asarray(value, self.dtype)
+        transfer = self._transfer  # once, as to read
+        items = np.asarray(value, transfer.dtype)
         while items.ndim > len(selection.shape) and items.shape[0] == 1:
             items = items[0]
         try:
@@ -303,7 +305,7 @@ class Array(ArrayBase, Node[ArrayMetadata]):
             raise ValueError(
                 f"value: expected a shape that broadcasts to {selection.shape}, got {items.shape}"
             ) from error
-        self._transfer.write(selection, items.reshape(selection.transfer_shape))
+        transfer.write(selection, items.reshape(selection.transfer_shape))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._set(selections.parse(key, self.shape), value)

@@ -229,8 +229,9 @@ cdef class ArrayBase:
         self._set_metadata(metadata)
 
     cpdef _set_metadata(self, metadata):
-        self._metadata = metadata
+        # The transfer first: it may refuse the metadata, and then the array stays what it was.
         self._transfer = Transfer(self._store, self._path, metadata, self._missing == "raise", self._write_empty_chunks)
+        self._metadata = metadata
 
     def __getitem__(self, key):
         cdef Transfer transfer = self._transfer
