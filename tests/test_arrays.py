@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import zarrcy
+from zarrcy.errors import SelectionError
+from zarrcy.selection import parse
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.memory import MemoryStore
 from zarrcy.stores.store import Store
@@ -808,6 +810,18 @@ def test_a_refresh_that_fails_leaves_the_array_as_it_was() -> None:
     with pytest.raises(TypeError):  # not written past its end by items of four bytes
         array.get_slice(out=out)
     assert array[...].tolist() == [300, *MODEL[0, 1:]]
+
+
+@pytest.mark.parametrize(("n_axes", "n_selected"), [(1, 2), (2, 1), (6, 1), (1, 0)])
+def test_a_selection_of_what_the_array_was_before_another_thread_refreshed_it_is_an_error(
+    n_axes: int, n_selected: int
+) -> None:
+    array = zarrcy.create(shape=(4,) * n_axes, chunks=2)
+    selection = parse(..., (4,) * n_selected)
+    with pytest.raises(SelectionError, match=f"along {n_axes} axes, got {n_selected}"):
+        array._transfer.read(selection, None)
+    with pytest.raises(SelectionError, match=f"along {n_axes} axes, got {n_selected}"):
+        array._transfer.write(selection, np.ones(selection.transfer_shape))
 
 
 class Unbegun(zarrcy.Array):

@@ -25,6 +25,7 @@ from zarrcy.transfer_values cimport run_values
 
 import numpy as np
 
+from zarrcy.errors import SelectionError
 from zarrcy.registry import LazyModule
 from zarrcy.thread_count import get_threads
 
@@ -211,6 +212,9 @@ cdef int selection_strides(Transfer transfer, object selection, object buffer, i
     """The strides of the buffer in bytes, per axis of the array."""
     cdef const int64_t* of_dims = array_strides(buffer)
     cdef int axis, dim
+    if len(selection.transfer_axes) != transfer.ndim:
+        # Which the caller looked up before another thread refreshed the array.
+        raise SelectionError(f"expected a selection along {transfer.ndim} axes, got {len(selection.transfer_axes)}")
     for axis in range(transfer.ndim):
         dim = selection.transfer_axes[axis]
         strides[axis] = of_dims[dim] if dim >= 0 else 0
