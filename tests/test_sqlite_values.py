@@ -157,6 +157,16 @@ def test_a_version_that_was_given_is_that_of_the_value_and_another_one_is_a_conf
     assert store.get("c/0") == b"1"
 
 
+@pytest.mark.parametrize("version", [2**63, -(2**63) - 1, 2**200, "5", 1.5, b"", ()])
+def test_a_version_of_another_store_is_a_conflict(store, version):
+    store.set("k", b"1")
+    with pytest.raises(ConflictError):
+        store.set_if("k", b"2", version)
+    with pytest.raises(ConflictError):
+        store.get_with_version("k", if_version=version)
+    assert store.get("k") == b"1"
+
+
 def test_a_program_that_seeds_its_random_numbers_gets_new_versions_all_the_same(store):
     versions = set()
     for i in range(4):

@@ -99,8 +99,8 @@ class TableStore(Store):
         self.check_writable()
         check_key(key)
         value = contiguous(value)
-        if not (version is None or isinstance(version, int)):
-            raise self._conflict(key)
+        if not (version is None or (isinstance(version, int) and -(2**63) <= version < 2**63)):
+            raise self._conflict(key)  # another store's: SQLite could not take it
 
         def work(connection: Connection) -> int | None:
             self._check_length(connection, key, value)
