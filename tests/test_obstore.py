@@ -463,3 +463,11 @@ def test_a_client_that_is_closed_is_freed(service):
     gc.collect()
     assert client() is None
     assert given() is None
+
+
+@pytest.mark.parametrize("service", ["gcs", "azure_blob"])
+def test_authorities_that_are_no_file_are_an_error_that_names_the_variable(service, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    with SERVICES[service].new() as store, pytest.raises(StoreError) as caught:
+        store.get("k")
+    assert caught.value.code == "bad_option" and "REQUESTS_CA_BUNDLE" in caught.value.hint

@@ -189,7 +189,8 @@ class ObstoreClient(ObjectClient):
             f"expected a store of obstore, got {name}",
             store=self.url,
             code="bad_option",
-            hint="It looks at the environment too: check the variables AWS_*, AZURE_* and GOOGLE_*.",
+            hint="It looks at the environment too: check the variables AWS_*, AZURE_* and GOOGLE_*; "
+            "REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE must name a file here, no directory.",
         )
 
     def _check_process(self) -> None:
