@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zarrcy import metadata_v2
 from zarrcy.arrays import Array
 from zarrcy.errors import NodeNotFoundError, StoreError
-from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata
+from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata, recall
 from zarrcy.places import StoreLike, find_store, opened
 from zarrcy.registry import LazyModule
 from zarrcy.stores import catalogue
@@ -183,7 +183,7 @@ def open(
     if mode in ("w", "w-"):
         raise ValueError(f"mode: open never makes a node: expected 'r', 'r+' or 'a', got {mode!r}; use create_array")
     try:
-        known = None
+        known = metadata = None
         if (
             type(store) is str
             and mode in OPENED
@@ -197,8 +197,10 @@ def open(
             document = UNREAD
         else:
             found, document = known
+            metadata = recall((document,))
         try:
-            metadata = metadata_v2.read_node(found, path, zarr_format, document)
+            if metadata is None:
+                metadata = metadata_v2.read_node(found, path, zarr_format, document)
             if metadata is None:
                 raise NodeNotFoundError(
                     "expected an array or group, got nothing", store=found.url, key=path, code="not_found"

@@ -87,17 +87,23 @@ cdef class Remembered:
         **reads
             What reads fields that stand in other documents, when they are first used.
         """
-        cdef dict loose
+        cdef dict own
         try:
             found = self.table.get(documents)
         except (TypeError, ValueError):
             return None  # no bytes: a store may give memory that can be written to
         if found is None:
             return None
-        node, is_flat, kept = <tuple>found
-        if is_flat:
-            loose = {name: PyDict_Copy(values) for name, values in (<dict>kept).items()}
-            return twin_of(node, loose, reads)
+        node, fields, kept = <tuple>found
+        if fields is not None:
+            if reads:
+                return twin_of(node, {name: PyDict_Copy(values) for name, values in (<dict>kept).items()}, reads)
+            own = PyDict_Copy(fields)
+            for name, values in (<dict>kept).items():
+                own[name] = PyDict_Copy(values)
+            twin = new(type(node))
+            put(twin, "__dict__", own)
+            return twin
         # The node's own, which knows what consolidated metadata is made of.
         return node.twin(marshal.loads(kept), **reads)
 
@@ -114,10 +120,11 @@ cdef class Remembered:
             return  # nested too deeply for it
         twin = node.twin(marshal.loads(kept))
         is_flat = "consolidated" not in loose and all([is_flat_json(values) for values in loose.values()])
+        is_flat = is_flat and not twin._late
         while len(self.table) >= MAX_DOCUMENTS:
             # The oldest. Another thread may have been faster, and may change the table now: so of a list.
             self.table.pop(next(iter(list(self.table)), documents), None)
-        self.table[documents] = (twin, is_flat, marshal.loads(kept) if is_flat else kept)
+        self.table[documents] = (twin, twin.__dict__, marshal.loads(kept)) if is_flat else (twin, None, kept)
 
 
 cdef bint is_flat_json(dict values):

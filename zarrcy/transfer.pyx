@@ -65,19 +65,20 @@ cdef class Transfer:
 
     def __init__(self, store, path, metadata, bint raises_missing=False, bint keeps_empty=False):
         cdef int axis
+        cdef dict fields = metadata.__dict__   # past `Frozen`, which looks for what is read late: nothing of these is
         self.store = store
-        self.dtype = metadata.data_type.dtype
-        self.shape = metadata.shape
+        self.dtype = fields["data_type"].dtype
+        self.shape = fields["shape"]
         self.ndim = len(self.shape)
         for axis in range(self.ndim):
             self.extents[axis] = self.shape[axis]
-        pipelines = metadata.pipelines
+        pipelines = fields["pipelines"]
         self.pipeline = pipelines.get(keeps_empty)
         if self.pipeline is None:
             self.pipeline = pipelines[keeps_empty] = bound_pipeline(metadata, keeps_empty)
         self.cells = self.pipeline if self.pipeline.inner is None else self.pipeline.inner
         self.raises_missing = raises_missing
-        encoding = metadata.chunk_key_encoding
+        encoding = fields["chunk_key_encoding"]
         prefix = f"{path}/{encoding.prefix}" if path else encoding.prefix
         if self.ndim == 0:
             prefix = f"{path}/{encoding.key(())}" if path else encoding.key(())

@@ -337,7 +337,7 @@ def with_value(cls, str path not None, bytes key not None, bint read_only):
     StoreError
         What `FilesystemStore.get` raises.
     """
-    if not is_plain_path(path) or path.lower().endswith(".zip"):
+    if not is_plain_path(path) or path.endswith(("p", "P")) and path.lower().endswith(".zip"):
         return None
     files = Files(Directory(path.encode()))
     store = new(cls)
