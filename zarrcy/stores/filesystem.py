@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
 
-from zarrcy.errors import ConflictError, StoreError
+from zarrcy.errors import StoreError
 from zarrcy.kernels.posix import Directory
 from zarrcy.kernels.posix_errors import file_url, store_error
 from zarrcy.stores.files import Files, HeldKey, has_temporary, is_plain_path, is_temporary, path_of, with_value
@@ -262,15 +262,6 @@ class FilesystemStore(Store):
                 return new
         self._files.prune(name)
         raise self._conflict(key)
-
-    def _conflict(self, key: str) -> ConflictError:
-        return ConflictError(
-            "expected the version that was given, got another one",
-            store=self.url,
-            key=key,
-            code="conflict",
-            hint="Read the value again, and decide anew.",
-        )
 
     def lock(self, key: str) -> AbstractContextManager[None] | None:
         """A context in which no other thread or process writes or deletes that key; the thread itself may.

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from zarrcy.errors import ConflictError, StoreError
+from zarrcy.errors import StoreError
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.sqlite_connections import Connection
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
@@ -165,15 +165,6 @@ class TableStore(Store):
                 code="too_large",
                 hint="Choose smaller chunks or shards.",
             )
-
-    def _conflict(self, key: str) -> ConflictError:
-        return ConflictError(
-            "expected the version that was given, got another one",
-            store=self.url,
-            key=key,
-            code="conflict",
-            hint="Read the value again, and decide anew.",
-        )
 
 
 def contiguous(value: Buffer) -> Buffer:

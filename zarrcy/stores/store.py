@@ -239,6 +239,15 @@ class Store(ABC):
     def _no_cas(self) -> StoreError:
         return StoreError("expected a store that can compare and swap", store=self.url, code="no_cas")
 
+    def _conflict(self, key: str) -> ConflictError:
+        return ConflictError(
+            "expected the version that was given, got another one",
+            store=self.url,
+            key=key,
+            code="conflict",
+            hint="Read the value again, and decide anew.",
+        )
+
     def lock(self, key: str) -> AbstractContextManager[None] | None:
         """A context in which no other writer of that key is active; ``None`` where the store cannot lock."""
         return None
