@@ -120,6 +120,11 @@ def test_a_store_that_is_made_with_a_value_is_that_of_the_constructor(store):
     for path in ("relative", f"{store.path}/", f"{store.path}.ZIP", f"{store.path}/../x"):
         assert FilesystemStore.with_value(path, b"k", True) is None
 
+    class Other(FilesystemStore):
+        """May have a constructor of its own."""
+
+    assert Other.with_value(store.path, b"k", True) is None
+
 
 def check_stays_inside(place, key):
     store = guard(place)

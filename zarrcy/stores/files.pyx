@@ -330,13 +330,15 @@ def with_value(cls, str path not None, bytes key not None, bint read_only):
     Returns
     -------
     tuple of (FilesystemStore, bytes or None), or None
-        ``None`` for a path that has to be made absolute first, or may be that of an archive.
+        ``None`` for a path that has to be made absolute first, or may be that of an archive, and for a subclass.
 
     Raises
     ------
     StoreError
         What `FilesystemStore.get` raises.
     """
+    if "with_value" not in cls.__dict__:
+        return None   # a subclass, which may be made otherwise
     if not is_plain_path(path) or path.endswith(("p", "P")) and path.lower().endswith(".zip"):
         return None
     files = Files(Directory(path.encode()))
