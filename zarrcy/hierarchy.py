@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zarrcy import metadata_v2
 from zarrcy.arrays import Array
 from zarrcy.errors import NodeNotFoundError, StoreError
-from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata, recall
+from zarrcy.metadata import UNREAD, ArrayMetadata, GroupMetadata
 from zarrcy.places import StoreLike, find_store, opened
 from zarrcy.registry import LazyModule
 from zarrcy.stores import catalogue
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zarrcy import defaults, groups, making
     from zarrcy.display import Tree
     from zarrcy.groups import Group
+    from zarrcy.stores.store import Store
 else:
     defaults = LazyModule("zarrcy.defaults")
     groups = LazyModule("zarrcy.groups")
@@ -183,45 +184,26 @@ def open(
     if mode in ("w", "w-"):
         raise ValueError(f"mode: open never makes a node: expected 'r', 'r+' or 'a', got {mode!r}; use create_array")
     try:
-        known = metadata = None
-        if (
-            type(store) is str
-            and mode in OPENED
-            and path == ""
-            and storage is None
-            and not (store_options or zarr_format)
-        ):
-            known = catalogue.registry.get("filesystem").with_value(store, b"zarr.json", mode == "r")
-        if known is None:
-            found, path = find_store(store, path, mode, storage, store_options)
-            document = UNREAD
-        else:
-            found, document = known
-            metadata = recall((document,))
+        found, path, document = _locate(store, path, mode, zarr_format, storage, store_options)
         try:
-            if metadata is None:
-                metadata = metadata_v2.read_node(found, path, zarr_format, document)
+            metadata = metadata_v2.read_node(found, path, zarr_format, document)
             if metadata is None:
                 raise NodeNotFoundError(
                     "expected an array or group, got nothing", store=found.url, key=path, code="not_found"
                 )
             if mode in ("r+", "a"):
                 found.check_writable()
+            read_only = mode == "r"
             if isinstance(metadata, ArrayMetadata):
                 return Array(
-                    found,
-                    path,
-                    metadata,
-                    read_only=mode == "r",
-                    missing=missing,
-                    write_empty_chunks=write_empty_chunks,
+                    found, path, metadata, read_only=read_only, missing=missing, write_empty_chunks=write_empty_chunks
                 )
-            if mode == "r" or (mode is None and found.read_only):
+            if read_only or (mode is None and found.read_only):
                 metadata = metadata_v2.read_consolidated_node(found, path, metadata)
             else:
                 metadata = metadata.replace(consolidated=None)
             options = {"missing": missing, "write_empty_chunks": write_empty_chunks}
-            return groups.Group(found, path, metadata, read_only=mode == "r", options=options)
+            return groups.Group(found, path, metadata, read_only=read_only, options=options)
         except BaseException:
             if found is not store:
                 found.close()
@@ -232,6 +214,17 @@ def open(
                 "expected an array or group, got nothing", store=error.store, code="not_found"
             ) from error
         raise
+
+
+def _locate(
+    store: StoreLike | None, path: str, mode: str | None, zarr_format: int | None, storage: str | None, options: Any
+) -> tuple[Store, str, Any]:
+    """The store and the path that a call of `open` means, and the ``zarr.json`` there, where it was read on the way."""
+    if type(store) is str and path == "" and storage is None and mode in OPENED and not (options or zarr_format):
+        known = catalogue.registry.get("filesystem").with_value(store, b"zarr.json", mode == "r")
+        if known is not None:
+            return known[0], path, known[1]
+    return *find_store(store, path, mode, storage, options), UNREAD
 
 
 def open_array(store: StoreLike | None = None, path: str = "", *, mode: str | None = None, **options: Any) -> Array:

@@ -414,7 +414,6 @@ def from_document(data: object) -> ArrayMetadata | GroupMetadata:
 UNREAD = object()  # in the place of a document
 
 _remembered = Remembered()
-recall = _remembered.find  # of (document,): the metadata of a v3 node, when it is known
 _remembered_arrays = Remembered()  # without their attributes: those are what the variables of a data set differ in
 
 
