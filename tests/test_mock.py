@@ -335,6 +335,23 @@ def test_after_a_crash_nothing_runs_until_the_store_is_reset(stored):
     assert outcomes(store, [("get", "a")]) == [None]
 
 
+@pytest.mark.parametrize("method", ["get", "set"])
+def test_no_other_thread_gets_a_call_in_while_one_crashes(method):
+    class Asks(MemoryStore):
+        def set(self, key, value):
+            thread = threading.Thread(target=lambda: found.extend(outcomes(store, [(method, "b", b"1")[:n_args]])))
+            thread.start()
+            thread.join()
+            super().set(key, value)
+
+    found, n_args = [], 2 if method == "get" else 3
+    store = MockStore(Asks(), [Fault(Crash(stored=True), method="set", nth=1)], clock=VirtualClock())
+    with pytest.raises(Crashed):
+        store.set("a", b"1")
+    assert found == ["Crashed"]
+    assert list(store.store.list_prefix()) == ["a"]
+
+
 def test_a_crash_goes_through_the_loop_over_chunks():
     array = zarrcy.create_array(store := mock(), "x", shape=100, chunks=5, dtype="int8")
     store.arm(Crash(), key="x/c/7")

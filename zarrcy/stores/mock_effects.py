@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from zarrcy.errors import (
     ConflictError,
@@ -118,7 +118,15 @@ class Delivery:
 
 
 class Effect:
-    """What a fault does to a call. A subclass overrides `apply`."""
+    """What a fault does to a call. A subclass overrides `apply`.
+
+    Attributes
+    ----------
+    is_last : bool, default False
+        No other call begins after one that meets this, in any thread.
+    """
+
+    is_last: ClassVar[bool] = False
 
     def apply(self, delivery: Delivery) -> Any:
         """Answer the call, or raise what the caller is to see."""
@@ -393,6 +401,8 @@ class Crash(Effect):
     kill : bool, default False
         Really end the process, by SIGKILL: for a child process of a test.
     """
+
+    is_last: ClassVar[bool] = True
 
     stored: bool = False
     kill: bool = False

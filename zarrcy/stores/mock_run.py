@@ -97,6 +97,8 @@ class Run:
             self.waiting = [(number, again) for number, again in self.waiting if number > self.n_calls]
             if met is None:
                 return self.n_calls, None, self.pauses, pause, late
+            # Here, under the lock: once the call itself gets to `die`, other threads have made more calls.
+            self.is_dead = met.fault.effect.is_last
             return self.n_calls, met.fault.effect, met.random, pause, late
 
     def later(self, n: int, again: Callable[[], Any]) -> None:
@@ -104,7 +106,8 @@ class Run:
             self.waiting.append((self.n_calls + n, again))
 
     def die(self) -> None:
-        self.is_dead = True
+        with self.lock:
+            self.is_dead = True
 
     def write_down(self, call: Call) -> None:
         with self.lock:
