@@ -136,32 +136,33 @@ def compare(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> 
 
 def values(store: Store, client: Client, nbytes: int, rounds: int) -> dict[str, Times]:
     """Getting and setting values of one size, in seconds for one value."""
-    n_calls = max(N_KEYS, min(400, (4 << 20) // nbytes) // N_KEYS * N_KEYS)
+    n_sets, n_gets = (max(N_KEYS, min(400, most // nbytes) // N_KEYS * N_KEYS) for most in (4 << 20, 40 << 20))
     random = np.random.default_rng(1)
     # Another value than the key has: a database does not write a page whose bytes are the same.
     contents = [value for value in (random.bytes(nbytes), random.bytes(nbytes)) for _ in range(N_KEYS)]
-    keys = [f"v/{i % N_KEYS}" for i in range(n_calls)]
+    keys = [f"v/{i}" for i in range(N_KEYS)]
 
     def setting(target: Any) -> Callable[[], None]:
         coming = itertools.cycle(contents)
 
         def work() -> None:
-            for key, value in zip(keys, coming):
+            for key, value in zip(keys * (n_sets // N_KEYS), coming):
                 target.set(key, value)
 
         return work
 
     def getting(target: Any) -> Callable[[], None]:
         def work() -> None:
-            for key in keys:
+            for key in keys * (n_gets // N_KEYS):
                 target.get(key)
 
         return work
 
     # Values are set first: getting finds them.
-    found = {"set": compare(setting(store), setting(client), rounds)}
-    found["get"] = compare(getting(store), getting(client), rounds)
-    return {what: Times(*(seconds / n_calls for seconds in times)) for what, times in found.items()}
+    return {
+        "set": Times(*(seconds / n_sets for seconds in compare(setting(store), setting(client), rounds))),
+        "get": Times(*(seconds / n_gets for seconds in compare(getting(store), getting(client), rounds))),
+    }
 
 
 def whole(store: Store, client: Client, mib: int, n_threads: int, rounds: int) -> dict[str, Times]:
