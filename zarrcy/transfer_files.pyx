@@ -10,7 +10,8 @@ from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for, worker_li
 from zarrcy.kernels.posix cimport (
     MAX_KEY_NBYTES, Directory, Folder, close_folder, close_value, open_value, open_value_near, read_part, read_value,
     value_nbytes)
-from zarrcy.shard_indexes cimport FileVersion, file_version, keep_index, kept_index
+from zarrcy.kernels.posix_compat cimport FileVersion, zarrcy_is_settled, zarrcy_version_of
+from zarrcy.shard_indexes cimport keep_index, kept_index
 from zarrcy.transfer_call cimport (
     CODEC_FAILED, FINE, STORE_FAILED, Call, format_key, go_on, record, record_exception, stops, too_large)
 from zarrcy.transfer_cells cimport Source, fill_cells, is_part_of_file, read_cells, read_file, read_memory
@@ -140,9 +141,11 @@ cdef int open_shard_file(Call* call, CodecPipeline pipeline, const Place* place,
     cdef Bytes encoded
     cdef FileVersion version
     cdef int64_t nbytes
-    cdef int code = file_version(fd, &version)
+    cdef bint is_settled
+    cdef int code = zarrcy_version_of(fd, &version)
     if code:
         return record(call, STORE_FAILED, place, DONE, -code, NULL)
+    is_settled = zarrcy_is_settled(&version)
     nbytes = version.nbytes
     source.fd = fd
     source.segments = NULL
@@ -164,7 +167,7 @@ cdef int open_shard_file(Call* call, CodecPipeline pipeline, const Place* place,
     outcome = pipeline.decode_index(encoded, nbytes, &source.index, worker, &failure)
     if outcome != DONE:
         return record(call, CODEC_FAILED, place, outcome, 0, &failure)
-    if place.n_pieces <= pipeline.n_inner // 8:   # else reading the index is little of the work
+    if is_settled and place.n_pieces <= pipeline.n_inner // 8:   # else reading the index is little of the work
         keep_index(worker, &version, pipeline.number, source.index, 2 * pipeline.n_inner)
     return FINE
 

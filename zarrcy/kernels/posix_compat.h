@@ -98,10 +98,63 @@ static inline int zarrcy_sync_all(int fd) {
 #endif
 }
 
+static inline int64_t zarrcy_ns(struct timespec time) { return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec; }
+
 static inline int64_t zarrcy_now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+  return zarrcy_ns(now);
+}
+
+// What tells one version of a file from another.
+typedef struct {
+  uint64_t device, inode;
+  int64_t nbytes, modified_ns, changed_ns;
+} zarrcy_file_version;
+
+#ifdef __APPLE__
+#define ZARRCY_TIME(result, which) zarrcy_ns((result).st_##which##timespec)
+#else
+#define ZARRCY_TIME(result, which) zarrcy_ns((result).st_##which##tim)
+#endif
+
+// The version of an open file: 0 or -errno.
+static inline int zarrcy_version_of(int fd, zarrcy_file_version* version) {
+  struct stat result;
+  if (fstat(fd, &result) < 0) return -errno;
+  if (S_ISDIR(result.st_mode)) return -EISDIR;
+  version->device = result.st_dev;
+  version->inode = result.st_ino;
+  version->nbytes = result.st_size;
+  version->modified_ns = ZARRCY_TIME(result, m);
+  version->changed_ns = ZARRCY_TIME(result, c);
+  return 0;
+}
+
+static inline int zarrcy_is_same_version(const zarrcy_file_version* a, const zarrcy_file_version* b) {
+  return a->device == b->device && a->inode == b->inode && a->nbytes == b->nbytes &&
+         a->modified_ns == b->modified_ns && a->changed_ns == b->changed_ns;
+}
+
+// Whether, right after that, nobody can change the file any more without changing one of the times.
+static inline int zarrcy_is_settled(const zarrcy_file_version* version) {
+  const int64_t coarsest_clock_ns = 2000000000;  // of a file system: that of FAT
+  int64_t changed_ns = version->changed_ns > version->modified_ns ? version->changed_ns : version->modified_ns;
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return zarrcy_ns(now) - changed_ns > coarsest_clock_ns;
+}
+
+// A descriptor that says what its file is and does nothing else: to close it leaves the process its locks on the file,
+// unlike any other one's close. -ENOSYS where there is no such thing.
+static inline int zarrcy_open_unread(const char* path) {
+#ifdef O_PATH
+  int fd = open(path, O_PATH | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+#else
+  (void)path;
+  return -ENOSYS;
+#endif
 }
 
 // A number that differs between threads, processes and calls (xorshift64*, Vigna 2016; the clock separates forked

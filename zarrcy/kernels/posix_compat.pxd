@@ -16,6 +16,12 @@ cdef extern from "posix_compat.h" nogil:
     cdef struct FilePiece "iovec":
         void* data "iov_base"
         size_t nbytes "iov_len"
+    ctypedef struct FileVersion "zarrcy_file_version":
+        uint64_t device
+        uint64_t inode
+        int64_t nbytes
+        int64_t modified_ns
+        int64_t changed_ns
     enum:
         O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOCTTY
         LOCK_EX, LOCK_NB, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, F_DUPFD_CLOEXEC
@@ -44,6 +50,10 @@ cdef extern from "posix_compat.h" nogil:
     int zarrcy_sync(int fd)
     int zarrcy_sync_all(int fd)
     int64_t zarrcy_now_ns()
+    int zarrcy_version_of(int fd, FileVersion* version)
+    bint zarrcy_is_settled(const FileVersion* version)
+    bint zarrcy_is_same_version(const FileVersion* a, const FileVersion* b)
+    int zarrcy_open_unread(const char* path)
     uint64_t zarrcy_random()
     void zarrcy_sleep(int64_t at_most_ns)
     int zarrcy_remembers(uint64_t number)
