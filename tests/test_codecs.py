@@ -33,7 +33,7 @@ from zarrcy.codecs.lz4 import LZ4
 from zarrcy.codecs.numcodecs import NumcodecsAdapter
 from zarrcy.codecs.zstd import Zstd
 from zarrcy.errors import ChecksumError, CodecError, MetadataError
-from zarrcy.kernels.checksum import crc32c_of
+from zarrcy.kernels.checksum import crc32c_of, crc32c_of_chunks
 
 
 def spec(dtype="float32", n=1000):
@@ -370,6 +370,21 @@ def test_crc32c_gives_the_values_of_the_standard():
     assert crc32c_of(bytes(32)) == 0x8A9136AA
     assert crc32c_of(b"\xff" * 32) == 0x62A8AB43
     assert crc32c_of(bytes(range(32))) == 0x46DD794E
+
+
+def test_the_crc_of_all_is_joined_from_those_of_the_chunks():
+    data = np.random.default_rng(3).bytes(100_000)
+    for nbytes in (0, 1, 7, 8, 9, 4096, 30_000, 100_000):
+        for chunk_nbytes in (1, 7, 4096, 12_288, 30_000, 10**9):
+            if nbytes / chunk_nbytes <= 1000:
+                checksums, whole = crc32c_of_chunks(data[:nbytes], chunk_nbytes)
+                assert whole == crc32c_of(data[:nbytes])
+                assert checksums == [
+                    crc32c_of(data[start : min(nbytes, start + chunk_nbytes)])
+                    for start in range(0, nbytes, chunk_nbytes)
+                ]
+    with pytest.raises(ValueError, match="at least one byte"):
+        crc32c_of_chunks(b"1", 0)
 
 
 def test_crc32c_stands_behind_the_bytes_in_little_endian_order():

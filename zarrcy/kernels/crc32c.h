@@ -30,13 +30,19 @@ static uint32_t crc32c_times(uint32_t a, uint32_t b) {
   return product;
 }
 
-static void crc32c_fill_shift(crc32c_table table[4], size_t nbytes) {
+/* x^(8 nbytes) */
+static uint32_t crc32c_power(size_t nbytes) {
   uint32_t power = 0x80000000u; /* x^0 */
   uint32_t square = 0x40000000u; /* x^1, x^2, x^4 … */
   for (size_t n = 8 * nbytes; n; n >>= 1) {
     if (n & 1) power = crc32c_times(power, square);
     square = crc32c_times(square, square);
   }
+  return power;
+}
+
+static void crc32c_fill_shift(crc32c_table table[4], size_t nbytes) {
+  const uint32_t power = crc32c_power(nbytes);
   for (int k = 0; k < 4; ++k) {
     /* The table is linear: each entry is the sum of the entries of its bits. */
     table[k][0] = 0;

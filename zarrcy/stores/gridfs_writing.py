@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zarrcy.errors import ConflictError, OutcomeUnknownError, UnavailableError
-from zarrcy.kernels.checksum import crc32c_of
+from zarrcy.kernels.checksum import crc32c_of, crc32c_of_chunks
 from zarrcy.stores.gridfs_bucket import (
     BATCH_NBYTES,
     CHUNK_NBYTES,
@@ -122,12 +123,9 @@ class Writer:
         view = memoryview(value)
         if view.format != "B" or view.ndim != 1 or not view.c_contiguous:
             view = memoryview(view.tobytes())
-        sums = b"".join(
-            crc32c_of(view[start : start + CHUNK_NBYTES]).to_bytes(4, "little")
-            for start in range(0, len(view), CHUNK_NBYTES)
-        )
-        current = Current(ObjectId(), len(view), CHUNK_NBYTES, sums, [])
-        crc = int.from_bytes(sums, "little") if len(sums) == 4 else crc32c_of(view)
+        checksums, crc = crc32c_of_chunks(view, CHUNK_NBYTES)
+        stored = struct.pack(f"<{len(checksums)}I", *checksums)
+        current = Current(ObjectId(), len(view), CHUNK_NBYTES, stored, [])
         return Upload(key, f"{self.array_id}/{key}", current, view, crc)
 
     def upload(self, uploads: list[Upload]) -> None:
