@@ -24,8 +24,8 @@ document kernels registry thread_count threads
 dtypes chunk_grid stores
 codecs
 consolidated remembered frozen metadata indices selection shard_indexes
-metadata_v2 attributes node defaults transfer_call transfer_raw transfer_cells transfer_merge transfer_files
-transfer_file_writes transfer_values transfer transfer_regions
+metadata_v2 attributes node defaults transfer_call transfer_document transfer_raw transfer_cells transfer_merge
+transfer_files transfer_file_writes transfer_values transfer transfer_regions
 grid_svg display cost
 arrays
 places making groups hierarchy copying creation config capi

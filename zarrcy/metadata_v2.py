@@ -513,6 +513,11 @@ def node_keys(path: str) -> list[str]:
     return [*metadata.document_keys(path), *document_keys(path)]
 
 
+def array_document(path: str, zarr_format: int) -> str:
+    """The key of the document that makes the node at `path` an array of that format."""
+    return _key(path, ARRAY) if zarr_format == 2 else metadata.document_keys(path)[0]
+
+
 def read_member(store: Store, path: str, zarr_format: int) -> ArrayMetadata | GroupMetadata | None:
     """The metadata of the node at `path` below a group of that format; a node of the other format counts too."""
     return read_node(store, path, zarr_format) or read_node(store, path, 5 - zarr_format)

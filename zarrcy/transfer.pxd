@@ -5,18 +5,22 @@ from zarrcy.kernels.copy cimport MAX_NDIM
 from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.posix cimport Directory
 from zarrcy.transfer_call cimport Call
+from zarrcy.transfer_document cimport ShapeDocument
 
 cdef enum:
     KEEP_NBYTES = 16 << 20        # scratch that the calling thread keeps between calls
 
 cdef class Transfer:
     cdef readonly object store
+    cdef str path
+    cdef int zarr_format
     cdef readonly object dtype
     cdef readonly tuple shape
     cdef readonly CodecPipeline pipeline
     cdef readonly bint raises_missing    # an absent chunk is an error
     cdef CodecPipeline cells             # the chain of the chunks of the plan: those inside shards, if there are shards
     cdef Directory directory             # of the file system store; None when Python has to take part
+    cdef ShapeDocument document          # None until it is needed: chunks stick out of the array, and are written
     cdef int ndim
     cdef int64_t extents[MAX_NDIM]       # of the array
     cdef bytes key_prefix

@@ -19,6 +19,7 @@ from zarrcy.kernels.plan cimport Plan
 from zarrcy.kernels.pool cimport current_worker, worker_trim
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES
 from zarrcy.transfer_call cimport Call, key_text, raise_failure
+from zarrcy.transfer_document cimport ShapeDocument
 from zarrcy.transfer_file_writes cimport write_files
 from zarrcy.transfer_files cimport read_files
 from zarrcy.transfer_values cimport run_values
@@ -39,6 +40,7 @@ cdef enum:
     HELPERS_PAY_US = 50           # estimated work below which other threads are left alone
     VALUE_US = 3                  # rough cost of a stored chunk, beside its bytes
     NBYTES_PER_US = 1500
+    FIND_NBYTES = 1 << 17         # of a write that looks for the document of its array: as much work as to find it
 
 
 cdef class Transfer:
@@ -67,6 +69,8 @@ cdef class Transfer:
         cdef int axis
         cdef dict fields = metadata.__dict__   # past `Frozen`, which looks for what is read late: nothing of these is
         self.store = store
+        self.path = path
+        self.zarr_format = fields["zarr_format"]
         self.dtype = fields["data_type"].dtype
         self.shape = fields["shape"]
         self.ndim = len(self.shape)
@@ -136,6 +140,12 @@ cdef class Transfer:
         n_threads = threads_worth(&call, nbytes, MAX_THREADS)
         if n_threads > 1:   # asking costs as much as a small read can save
             n_threads = min(n_threads, get_threads())
+        if writes and self.directory is not None and has_edges(self):
+            if self.document is None:
+                self.document = ShapeDocument(self.store, self.path, self.shape, self.zarr_format)
+            if nbytes >= FIND_NBYTES:
+                self.document.find(self.directory)
+            self.document.tell(&call)
         try:
             if self.directory is None:
                 run_values(&call, self.store, n_threads, writes)
@@ -145,6 +155,8 @@ cdef class Transfer:
                 if call.failed:
                     raise_failure(&call, self.directory.url)
         finally:
+            if writes and self.document is not None:
+                self.document.learn(&call)
             worker_trim(call.caller, KEEP_NBYTES)
         return 0
 
@@ -165,6 +177,15 @@ cdef class Transfer:
         memcpy(call.strides, strides, (self.ndim + 1) * sizeof(int64_t))
         call.buffer = buffer
         call.n_values = plan.n_values
+
+
+cdef bint has_edges(Transfer transfer) noexcept:
+    """Whether a chunk sticks out of the array."""
+    cdef int axis
+    for axis in range(transfer.ndim):
+        if transfer.extents[axis] % transfer.pipeline.shape[axis]:
+            return True
+    return False
 
 
 cdef CodecPipeline bound_pipeline(metadata, bint keeps_empty):

@@ -6,6 +6,7 @@ from zarrcy.codecs.pipeline cimport CodecPipeline
 from zarrcy.kernels.copy cimport MAX_NDIM, Loop
 from zarrcy.kernels.plan cimport Cell, Place, Plan
 from zarrcy.kernels.pool cimport Worker
+from zarrcy.kernels.posix_compat cimport FileVersion
 
 cdef enum:
     LOCK_TIMEOUT_MS = 120000      # how long a write waits for the other writers of its chunk
@@ -18,7 +19,8 @@ cdef enum Status:
     PYTHON_RAISED = 4    # a signal handler, or what needs Python beside the chunks; Failure.error holds it
     STOPPED = 5          # another thread of the same call failed or raised
 
-# One read or write. Every thread of the call sees it; only `failed` and `any_absent` are written by several.
+# One read or write. Every thread of the call sees it; only `failed`, `any_absent` and `reshaped` are written by
+# several.
 cdef struct Call:
     PyObject* plan                   # a Plan
     PyObject* pipeline               # a CodecPipeline: that of the stored chunks
@@ -37,6 +39,9 @@ cdef struct Call:
     int root
     int flags
     int generation                   # of the directory
+    const char* document_key         # NULL where it is not known which document says that the array has these extents
+    FileVersion document
+    int reshaped                     # that is not the document any more
     Worker* caller
     int64_t last_signal_check
     int any_absent
@@ -53,6 +58,9 @@ cdef int format_key(const Call* call, const int64_t* index, char* key) noexcept 
 cdef object key_text(const Call* call, const int64_t* index)
 # Remembers that a chunk was absent.
 cdef void note_absent(Call* call) noexcept nogil
+# Remembers that the array may have another shape than the call was told.
+cdef void note_reshaped(Call* call) noexcept nogil
+cdef bint was_reshaped(const Call* call) noexcept nogil
 # Whether a thread of the call failed. What went wrong may not stand there yet: look at that when all are back.
 cdef bint has_failed(const Call* call) noexcept nogil
 # FINE, unless another thread of the call failed or Ctrl-C came.

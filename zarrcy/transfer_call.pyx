@@ -90,6 +90,14 @@ cdef void note_absent(Call* call) noexcept nogil:
     set_flag(&call.any_absent)
 
 
+cdef void note_reshaped(Call* call) noexcept nogil:
+    set_flag(&call.reshaped)
+
+
+cdef bint was_reshaped(const Call* call) noexcept nogil:
+    return is_set(&call.reshaped)
+
+
 cdef bint has_failed(const Call* call) noexcept nogil:
     return is_set(&call.failed)
 

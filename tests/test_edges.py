@@ -1,0 +1,143 @@
+"""Chunks that stick out of the array, written as far as the array goes: not read first, and nothing beyond is lost."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zarrcy
+from zarrcy.errors import ZarrcyError
+from zarrcy.stores.filesystem import FilesystemStore
+
+SHAPE, CHUNKS, LONGER = (70, 1000), (32, 300), (90, 1100)
+KINDS: dict[str, dict[str, Any]] = {
+    "v2": {"zarr_format": 2},
+    "v3": {},
+    "sharded": {"shards": (64, 600)},
+    "raw": {"compressor": None},
+}
+KIND = pytest.mark.parametrize("kind", KINDS)
+N_RACES = 12
+
+
+def make(path: Path, kind: str) -> zarrcy.Array:
+    array = zarrcy.create_array(FilesystemStore(path), "a", shape=SHAPE, chunks=CHUNKS, dtype="f8", **KINDS[kind])
+    array[...] = 1
+    return array
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Path]]]:
+    """Arrays whose documents are old enough to be trusted: the clock of a file system cannot be made to jump."""
+    root = tmp_path_factory.mktemp("settled")
+    paths = {kind: [root / f"{kind}{i}" for i in range(4 + N_RACES)] for kind in KINDS}
+    for kind, of_kind in paths.items():
+        for path in of_kind:
+            make(path, kind)
+    time.sleep(2.1)
+    yield paths
+
+
+def opened(path: Path) -> zarrcy.Array:
+    array = zarrcy.open(FilesystemStore(path), "a")
+    assert isinstance(array, zarrcy.Array)
+    return array
+
+
+def chunk_at_the_edge(array: zarrcy.Array, path: Path) -> Path:
+    return path / array.chunk_key(tuple((n - 1) // size for n, size in zip(SHAPE, array.shards or CHUNKS, strict=True)))
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(bytes(byte ^ 0xFF for byte in path.read_bytes()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "raw"])
+def test_a_stored_chunk_at_the_edge_is_not_read_where_nobody_made_the_array_longer(
+    kind: str, settled: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    path = settled[kind][0]
+    damage(chunk_at_the_edge(array := opened(path), path))
+    array[...] = 2
+    assert (array[...] == 2).all()
+    # And where that is not known, it is, or this would show nothing.
+    new = make(tmp_path / "new", kind)
+    damage(chunk_at_the_edge(new, tmp_path / "new"))
+    with pytest.raises(ZarrcyError):
+        new[...] = 2
+
+
+@KIND
+def test_what_another_one_wrote_beyond_the_edge_is_kept(kind: str, settled: dict[str, list[Path]]) -> None:
+    path = settled[kind][1]
+    array, other = opened(path), opened(path)
+    array[...] = 2
+    other.resize(LONGER)
+    other[SHAPE[0] :] = 7
+    other[:, SHAPE[1] :] = 7
+    for value in (3, 4):
+        array[...] = value
+        found = other[...]
+        assert (found[: SHAPE[0], : SHAPE[1]] == value).all()
+        found[: SHAPE[0], : SHAPE[1]] = 7
+        assert (found == 7).all()
+
+
+@KIND
+def test_a_change_of_the_attributes_alone_loses_nothing(kind: str, settled: dict[str, list[Path]]) -> None:
+    path = settled[kind][2]
+    array, other = opened(path), opened(path)
+    array[...] = 2
+    other.attrs["title"] = "new"
+    array[...] = 3
+    assert (other[...] == 3).all()
+
+
+@KIND
+def test_an_array_that_was_shortened_and_made_longer_again_has_the_fill_value_there(
+    kind: str, settled: dict[str, list[Path]]
+) -> None:
+    path = settled[kind][3]
+    array, other = opened(path), opened(path)
+    array[...] = 2
+    other.resize((40, 400))
+    other.resize(SHAPE)
+    assert (other[40:] == 0).all() and (other[:40, 400:] == 0).all()
+    array[...] = 3
+    assert (other[...] == 3).all()
+
+
+@KIND
+def test_a_writer_that_goes_on_while_the_array_is_made_longer_loses_nothing(
+    kind: str, settled: dict[str, list[Path]]
+) -> None:
+    for path in settled[kind][4:]:
+        array, other = opened(path), opened(path)
+        array[...] = 1
+        written, is_over = threading.Event(), threading.Event()
+
+        def write(array: zarrcy.Array = array, written: Any = written, is_over: Any = is_over) -> None:
+            for i in itertools.count(2):
+                array[...] = i
+                written.set()
+                if is_over.is_set():
+                    return
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            assert written.wait(60)
+            other.resize(LONGER)
+            other[SHAPE[0] :] = 7
+            other[:, SHAPE[1] :] = 7
+        finally:
+            is_over.set()
+            thread.join()
+        array[...] = 7
+        assert (other[...] == 7).all(), path.name
