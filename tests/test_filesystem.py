@@ -14,6 +14,8 @@ import pytest
 from zarrcy.errors import ConflictError, PermissionDeniedError, ReadOnlyError, StoreError
 from zarrcy.kernels.posix_errors import store_error
 from zarrcy.stores.filesystem import FilesystemStore
+from zarrcy.stores.sqlite import SQLiteStore
+from zarrcy.stores.zip import ZipStore
 
 
 @pytest.fixture
@@ -77,10 +79,11 @@ def test_a_file_url_is_a_path_too(tmp_path):
     assert FilesystemStore(plain.url.replace("file://", "file://localhost")) == plain
 
 
-@pytest.mark.parametrize("path", ["", "a\0b"])
-def test_a_path_that_cannot_be_one_is_a_value_error(path):
-    with pytest.raises(ValueError, match="expected a directory"):
-        FilesystemStore(path)
+@pytest.mark.parametrize("path", ["", "a\0b", "/data/\ud800", "file:///data/\ud800"])
+@pytest.mark.parametrize("cls", [FilesystemStore, ZipStore, SQLiteStore])
+def test_a_path_that_cannot_be_one_is_a_value_error_that_shows_it(path, cls):
+    with pytest.raises(ValueError, match=r"^path '.*': expected a (directory|file)$"):
+        cls(path)
 
 
 def test_the_first_write_makes_the_root_but_not_what_lies_above(tmp_path):

@@ -1,4 +1,4 @@
-"""Which exception an errno becomes, and what to do about it."""
+"""Paths of this machine; which exception an errno becomes, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from zarrcy.errors import ConflictError, PermissionDeniedError, ReadOnlyError, StoreError, UnavailableError
 
-__all__ = ["file_url", "store_error"]
+__all__ = ["absolute_path", "file_url", "store_error"]
 
 _OUT_OF_FILES = "Raise the limit with `ulimit -n`, or close what is open."
 _PERMISSIONS = "Give your user the rights: `chmod -R u+rwX {path}` (or `chown`), or choose another directory."
@@ -56,6 +56,34 @@ def file_url(path: str) -> str:
     from urllib.parse import quote
 
     return "file://" + quote(path, errors="surrogateescape")
+
+
+def absolute_path(path: str | os.PathLike[str], what: str) -> str:
+    """The path of a file of this machine as absolute text.
+
+    Parameters
+    ----------
+    path : str or path-like
+    what : str
+        What is expected there, for the error.
+
+    Raises
+    ------
+    ValueError
+        No file can have this name: it is empty, or holds a NUL or what the file system's encoding has no bytes for.
+
+    Examples
+    --------
+    >>> absolute_path("/data/../data.zip", "a file")
+    '/data.zip'
+    """
+    try:
+        text = os.fsdecode(os.fsencode(path))  # there and back: a text of NumPy becomes one of Python
+    except UnicodeEncodeError:
+        text = ""
+    if not text or "\0" in text:
+        raise ValueError(f"path {os.fspath(path)!r}: expected {what}")
+    return os.path.abspath(text)
 
 
 def store_error(code: int, url: str, key: str | None, *, path: str | None = None) -> StoreError:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from zarrcy.errors import StoreError
 from zarrcy.kernels.posix import Directory
-from zarrcy.kernels.posix_errors import file_url, store_error
+from zarrcy.kernels.posix_errors import absolute_path, file_url, store_error
 from zarrcy.stores.files import Files, HeldKey, has_temporary, is_plain_path, is_temporary, path_of, with_value
 from zarrcy.stores.store import Buffer, Store, Version, check_prefix
 
@@ -77,9 +77,7 @@ class FilesystemStore(Store):
     use = "Local development, standard Zarr format"
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> None:
-        # There and back: a text of NumPy becomes one of Python.
-        text = path if type(path) is str else os.fsdecode(os.fsencode(path))
-        self.path = text if is_plain_path(text) else _absolute(text)
+        self.path = path if type(path) is str and is_plain_path(path) else _absolute(path)
         self.read_only = read_only
         self.durable = durable
         self._close_files()
@@ -449,12 +447,10 @@ class FilesystemStore(Store):
         self._close_files()
 
 
-def _absolute(path: str) -> str:
-    if path.startswith("file://"):
+def _absolute(path: str | os.PathLike[str]) -> str:
+    if isinstance(path, str) and path.startswith("file://"):
         path = unquote(path.removeprefix("file://").removeprefix("localhost"))
-    if not path or "\0" in path:
-        raise ValueError(f"path {path!r}: expected a directory")
-    return os.path.abspath(path)
+    return absolute_path(path, "a directory")
 
 
 def _digest(value: Buffer | None) -> Version | None:

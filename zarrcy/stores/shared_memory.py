@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from zarrcy.errors import PermissionDeniedError, StoreError
 from zarrcy.kernels.posix import Directory
+from zarrcy.kernels.posix_errors import absolute_path
 from zarrcy.stores.files import path_of
 from zarrcy.stores.filesystem import FilesystemStore
 from zarrcy.stores.shared_memory_tables import (
@@ -97,7 +98,7 @@ class SharedMemoryStore(FilesystemStore):
             raise ValueError(f"access {access!r}: expected one of {', '.join(ACCESS)}")
         self.table_name = table_name
         self.heir = heir
-        self.mount = os.path.abspath(os.fsdecode(mount))
+        self.mount = absolute_path(mount, "a directory")
         self._wanted = access
         self._access: str | None = None  # of the table, once it was opened
         self._tables = Tables(self.mount, self.url)

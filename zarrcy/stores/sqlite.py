@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from zarrcy.errors import ConflictError, StoreError
+from zarrcy.kernels.posix_errors import absolute_path
 from zarrcy.stores import sqlite_table
 from zarrcy.stores.sqlite_connections import Connection, Pool, pool_of
 from zarrcy.stores.sqlite_links import NOT_DONE
@@ -79,12 +80,9 @@ class SQLiteStore(TableStore):
         read_only: bool = False,
         timeout: float = 120.0,
     ) -> None:
-        text = os.fsdecode(path)
-        if not text or "\0" in text:
-            raise ValueError(f"path {text!r}: expected a file")
         if not isinstance(array_id, str) or not array_id or not array_id.isprintable():
             raise ValueError(f"array_id {array_id!r}: expected printable text")
-        self.path = os.path.abspath(text)
+        self.path = absolute_path(path, "a file")
         self.array_id = array_id
         self.durable = durable
         self.read_only = read_only

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from zarrcy.errors import ConflictError, ReadOnlyError, StoreError
+from zarrcy.kernels.posix_errors import absolute_path
 from zarrcy.stores.store import Buffer, Store, Version, check_key, check_prefix
 from zarrcy.stores.zip_archive import Archive, after_slash, bytes_view, open_archive, storage_error
 from zarrcy.stores.zip_directory import Entry
@@ -79,7 +80,7 @@ class ZipStore(Store):
     def __init__(self, path: str | os.PathLike[str], *, mode: str | None = None, durable: bool = False) -> None:
         if mode is not None and mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        self.path = Path(os.path.abspath(os.fsdecode(path)))
+        self.path = Path(absolute_path(path, "a file"))
         self.durable = durable
         self._lock = threading.RLock()
         self._archive: Archive | None = None
