@@ -15,6 +15,7 @@ v3.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import threading
@@ -48,6 +49,7 @@ READ = ExternalFun("mnesia", "read", 1)
 WRITE = ExternalFun("mnesia", "write", 1)
 DELETE = ExternalFun("mnesia", "delete", 1)
 FOREACH = ExternalFun("lists", "foreach", 2)
+MAP = ExternalFun("lists", "map", 2)
 
 METADATA = ".zarray"
 _CHUNK = re.compile(r"(?:0|[1-9][0-9]{0,18})(?:\.(?:0|[1-9][0-9]{0,18}))*")
@@ -232,15 +234,20 @@ class MnesiaStore(Store):
         if part is not None:
             found = self._read_part(key, part, versioned=False)
             return None if found is None else found[1]
-        where = (self._table.name, (self._id, record_of(key)))
+        rows = self._read(READ, [self._place(key)], key)
+        return self._binary(rows[0][2], key) if rows else None
+
+    def _place(self, key: str) -> tuple[Any, ...]:
+        return self._table.name, (self._id, record_of(key))
+
+    def _read(self, function: ExternalFun, arguments: list[Any], key: str | None = None) -> Any:
         try:
-            rows = self._table.transaction(READ, [where], writes=False)
+            return self._table.transaction(function, arguments, writes=False)
         except AbortedError as aborted:
             raise self._error(aborted.reason, key) from aborted
         except StoreError as error:
             error.key = error.key or key
             raise
-        return self._binary(rows[0][2], key) if rows else None
 
     def size(self, key: str) -> int | None:
         nbytes = self._run(programs.SIZE, key, Key=(self._id, record_of(key)))
@@ -250,10 +257,10 @@ class MnesiaStore(Store):
         self._write(WRITE, [self._record(key, value)], key)
 
     def delete(self, key: str) -> None:
-        self._write(DELETE, [(self._table.name, (self._id, record_of(key)))], key, creates=False)
+        self._write(DELETE, [self._place(key)], key, creates=False)
 
     def _record(self, key: str, value: Buffer) -> tuple[Any, ...]:
-        return self._table.name, (self._id, record_of(key)), self._checked(key, value)
+        return *self._place(key), self._checked(key, value)
 
     def _write(
         self, function: ExternalFun, arguments: list[Any], key: str | None = None, *, creates: bool = True
@@ -340,6 +347,18 @@ class MnesiaStore(Store):
         return transaction(self)
 
     # ---- several keys
+
+    def get_many(self, requests: Iterable[tuple[str, slice | None]]) -> Iterator[tuple[int, bytes | None]]:
+        """Several values; the whole ones of one transaction are those of one instant."""
+        numbered = enumerate(requests)
+        while batch := list(itertools.islice(numbered, self.batch)):
+            whole = [(i, key) for i, (key, part) in batch if part is None]
+            answers = self._read(MAP, [READ, [self._place(key) for _, key in whole]]) if whole else []
+            for (i, key), rows in zip(whole, answers, strict=True):
+                yield i, self._binary(rows[0][2], key) if rows else None
+            for i, (key, part) in batch:
+                if part is not None:
+                    yield i, self.get(key, part)
 
     def set_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
         """Store several values, many in a transaction; those of one transaction come together."""
