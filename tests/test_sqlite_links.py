@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from zarrcy.stores.files import identity
+from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.sqlite_links import Link
 
 WALK_SECONDS = 0.02  # between two walks along the path
@@ -92,6 +93,38 @@ def test_another_directory_above_is_noticed_by_the_next_walk(path, is_linked):
         pass
     if now - begin >= WALK_SECONDS:
         assert not link.is_current()
+    # Nor by the looks after that one: who asked first may leave it to another to close the connection.
+    assert not link.is_current()
+
+
+@pytest.mark.parametrize("change", ["move", "repoint"])
+def test_a_store_reads_and_writes_the_file_of_another_directory_above(tmp_path, change):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        with closing(SQLiteStore(tmp_path / name / "data.db")) as store:
+            store.set("a", name.encode())
+    above = tmp_path / "above"
+    if change == "move":
+        (tmp_path / "old").rename(above)
+    else:
+        above.symlink_to("old")
+    with closing(SQLiteStore(above / "data.db")) as store:
+        end = time.monotonic() + 3 * WALK_SECONDS
+        while time.monotonic() < end:
+            assert store.get("a") == b"old"
+        if change == "move":
+            above.rename(tmp_path / "moved")
+            (tmp_path / "new").rename(above)
+        else:
+            above.unlink()
+            above.symlink_to("new")
+        end = time.monotonic() + 3 * WALK_SECONDS
+        while time.monotonic() < end:
+            store.get("a")
+        assert store.get("a") == b"new"
+        store.set("a", b"newer")
+    with closing(sqlite3.connect(above / "data.db")) as db:
+        assert db.execute("SELECT value FROM zarrcy_values WHERE key = 'a'").fetchone() == (b"newer",)
 
 
 def test_the_end_of_a_link_leaves_the_locks_on_the_file(tmp_path):

@@ -88,8 +88,10 @@ cdef class Link:
         cdef stat_result result
         if self.is_unchanged(now):
             return True
+        if c_stat(self.c_path, &result) < 0 or result.st_dev != self.device or result.st_ino != self.inode:
+            return False
         self.walked_ns = now
-        return c_stat(self.c_path, &result) == 0 and result.st_dev == self.device and result.st_ino == self.inode
+        return True
 
     cdef bint is_unchanged(self, int64_t now) noexcept:
         """Whether the file is as it was when the path led to it, less than 20 ms ago."""
