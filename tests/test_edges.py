@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import zarrcy
+from zarrcy import metadata_v2
+from zarrcy.chunk_grid import RegularGrid
 from zarrcy.errors import ZarrcyError
 from zarrcy.stores.filesystem import FilesystemStore
 
@@ -23,6 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "raw": {"compressor": None},
 }
 KIND = pytest.mark.parametrize("kind", KINDS)
+V2: dict[str, Any] = {"shape": SHAPE, "chunks": CHUNKS, "dtype": "f8", "compressor": None}
 N_RACES = 12
 
 
@@ -32,14 +35,25 @@ def make(path: Path, kind: str) -> zarrcy.Array:
     return array
 
 
+def take_to_other_format(array: zarrcy.Array) -> None:
+    """Give the chunks of an array a document of the other format, as ``zarr migrate`` does, and leave the old one."""
+    metadata = array.metadata
+    metadata_v2.write_node(array.store, "a", metadata.replace(zarr_format=5 - metadata.zarr_format))
+
+
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Path]]]:
     """Arrays whose documents are old enough to be trusted: the clock of a file system cannot be made to jump."""
     root = tmp_path_factory.mktemp("settled")
-    paths = {kind: [root / f"{kind}{i}" for i in range(4 + N_RACES)] for kind in KINDS}
+    paths = {kind: [root / f"{kind}{i}" for i in range(5 + N_RACES)] for kind in KINDS}
     for kind, of_kind in paths.items():
         for path in of_kind:
             make(path, kind)
+    paths["both formats"] = [root / "from2", root / "from3"]
+    for path in paths["both formats"]:
+        array = zarrcy.create_array(FilesystemStore(path), "a", **V2, zarr_format=2)
+    take_to_other_format(array)
+    (path / "a" / ".zarray").unlink()
     time.sleep(2.1)
     yield paths
 
@@ -89,6 +103,34 @@ def test_what_another_one_wrote_beyond_the_edge_is_kept(kind: str, settled: dict
         assert (found == 7).all()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sharded"])
+def test_another_array_that_was_made_in_the_place_of_one_is_not_written_over(
+    kind: str, settled: dict[str, list[Path]]
+) -> None:
+    now = opened(settled[kind][4])
+    before = zarrcy.Array(now.store, "a", now.metadata.replace(chunk_grid=RegularGrid((100, 1100))))
+    with pytest.raises(ZarrcyError):
+        before[...] = 2
+    assert (now[...] == 1).all()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_one_wrote_who_knows_the_array_by_its_other_format_is_kept(
+    zarr_format: int, settled: dict[str, list[Path]]
+) -> None:
+    array = opened(settled["both formats"][zarr_format - 2])
+    assert array.metadata.zarr_format == zarr_format
+    array[...] = 2
+    take_to_other_format(array)
+    other = zarrcy.open(array.store, "a", zarr_format=5 - zarr_format)
+    assert (other[...] == 2).all()
+    other.resize(LONGER)
+    other[SHAPE[0] :] = 7
+    other[:, SHAPE[1] :] = 7
+    array[...] = 7
+    assert (other[...] == 7).all()
+
+
 @KIND
 def test_a_change_of_the_attributes_alone_loses_nothing(kind: str, settled: dict[str, list[Path]]) -> None:
     path = settled[kind][2]
@@ -117,7 +159,7 @@ def test_an_array_that_was_shortened_and_made_longer_again_has_the_fill_value_th
 def test_a_writer_that_goes_on_while_the_array_is_made_longer_loses_nothing(
     kind: str, settled: dict[str, list[Path]]
 ) -> None:
-    for path in settled[kind][4:]:
+    for path in settled[kind][5:]:
         array, other = opened(path), opened(path)
         array[...] = 1
         written, is_over = threading.Event(), threading.Event()

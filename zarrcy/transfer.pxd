@@ -13,7 +13,7 @@ cdef enum:
 cdef class Transfer:
     cdef readonly object store
     cdef str path
-    cdef int zarr_format
+    cdef object metadata
     cdef readonly object dtype
     cdef readonly tuple shape
     cdef readonly CodecPipeline pipeline

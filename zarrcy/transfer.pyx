@@ -70,7 +70,7 @@ cdef class Transfer:
         cdef dict fields = metadata.__dict__   # past `Frozen`, which looks for what is read late: nothing of these is
         self.store = store
         self.path = path
-        self.zarr_format = fields["zarr_format"]
+        self.metadata = metadata
         self.dtype = fields["data_type"].dtype
         self.shape = fields["shape"]
         self.ndim = len(self.shape)
@@ -131,6 +131,7 @@ cdef class Transfer:
 
     cdef int run(self, Plan plan, char* buffer, int64_t nbytes, const int64_t* strides, bint writes) except -1:
         cdef Call call
+        cdef ShapeDocument document = None   # the call points into it: not another thread's that has taken its place
         cdef int n_threads
         if plan.n_values == 0:
             return 0
@@ -142,10 +143,11 @@ cdef class Transfer:
             n_threads = min(n_threads, get_threads())
         if writes and self.directory is not None and has_edges(self):
             if self.document is None:
-                self.document = ShapeDocument(self.store, self.path, self.shape, self.zarr_format)
+                self.document = ShapeDocument(self.store, self.path, self.metadata)
+            document = self.document
             if nbytes >= FIND_NBYTES:
-                self.document.find(self.directory)
-            self.document.tell(&call)
+                document.find(self.directory)
+            document.tell(&call)
         try:
             if self.directory is None:
                 run_values(&call, self.store, n_threads, writes)
@@ -155,8 +157,8 @@ cdef class Transfer:
                 if call.failed:
                     raise_failure(&call, self.directory.url)
         finally:
-            if writes and self.document is not None:
-                self.document.learn(&call)
+            if document is not None:
+                document.learn(&call)
             worker_trim(call.caller, KEEP_NBYTES)
         return 0
 

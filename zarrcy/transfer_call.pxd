@@ -40,6 +40,7 @@ cdef struct Call:
     int flags
     int generation                   # of the directory
     const char* document_key         # NULL where it is not known which document says that the array has these extents
+    const char* other_document_key   # of one that must not be there; NULL where there can be none
     FileVersion document
     int reshaped                     # that is not the document any more
     Worker* caller

@@ -7,16 +7,18 @@ from zarrcy.transfer_call cimport Call
 cdef class ShapeDocument:
     cdef object store
     cdef str path
-    cdef tuple shape
-    cdef int zarr_format
+    cdef object metadata
     cdef bytes key
-    cdef const char* c_key        # of `key`, for use without the GIL
+    cdef bytes other_key          # of the document of the other format that would have the same chunks, if one can
+    cdef const char* c_key        # of these, for use without the GIL
+    cdef const char* c_other_key
     cdef FileVersion version
     cdef bint is_found            # `version` says that shape
     cdef int64_t found_us         # when it was looked for last; 0 before that
 
     # Looks for it, unless it is known or was looked for just now. What goes wrong is not told: then it is not known.
     cdef int find(self, Directory directory) except -1
+    cdef int name_documents(self) except -1   # the two keys
     # Lets a call look at the document, where its version is known.
     cdef void tell(self, Call* call) noexcept
     # Forgets the version that a call found to be another one.

@@ -5,14 +5,17 @@ one knows nothing of, and may not be replaced as a whole. To read it and keep wh
 To see, under the lock of the chunk, that the document is the one that was read is right too, and takes a fraction of
 the time of reading and decoding a chunk.
 
-A document that was written in the last two seconds is not trusted: it could be written again without another time.
+A document that was written in the last two seconds is not trusted: it could be written again without another time. Nor
+is one beside which the same chunks have a document of the other format, as arrays have that were taken from v2 to v3.
 """
+from libc.errno cimport ENOENT
 from zarrcy.kernels.posix cimport close_value, open_value
 from zarrcy.kernels.posix_compat cimport (
     zarrcy_is_same_version, zarrcy_is_settled, zarrcy_now_ns, zarrcy_version_of)
 from zarrcy.transfer_call cimport note_reshaped, was_reshaped
 
 from zarrcy.errors import ZarrcyError
+from zarrcy.metadata import ArrayMetadata
 from zarrcy.registry import LazyModule
 
 metadata_v2 = LazyModule("zarrcy.metadata_v2")   # reading does without
@@ -30,16 +33,14 @@ cdef class ShapeDocument:
         Where the array lies.
     path : str
         Its path.
-    shape : tuple of int
-        What the transfer takes for its shape.
-    zarr_format : {2, 3}
+    metadata : ArrayMetadata
+        What the transfer takes it to be.
     """
 
-    def __cinit__(self, store, str path, tuple shape, int zarr_format):
+    def __cinit__(self, store, str path, metadata):
         self.store = store
         self.path = path
-        self.shape = shape
-        self.zarr_format = zarr_format
+        self.metadata = metadata
 
     cdef int find(self, Directory directory) except -1:
         cdef FileVersion before, after
@@ -49,14 +50,12 @@ cdef class ShapeDocument:
             return 0
         self.found_us = now
         try:
-            if self.key is None:
-                self.key = metadata_v2.array_document(self.path, self.zarr_format).encode()
-                self.c_key = self.key
+            self.name_documents()
             root = directory.open()
             if not read_version(root, self.c_key, &before) or not zarrcy_is_settled(&before):
                 return 0
-            found = metadata_v2.read_node(self.store, self.path, self.zarr_format)
-            if found is None or getattr(found, "shape", None) != self.shape:
+            found = metadata_v2.read_node(self.store, self.path, self.metadata.zarr_format)
+            if not isinstance(found, ArrayMetadata) or without_notes(found) != without_notes(self.metadata):
                 return 0
             if read_version(directory.open(), self.c_key, &after) and zarrcy_is_same_version(&before, &after):
                 self.version = before
@@ -65,14 +64,36 @@ cdef class ShapeDocument:
             return 0   # the write says what is wrong, if that is in its way
         return 0
 
+    cdef int name_documents(self) except -1:
+        cdef int zarr_format = self.metadata.zarr_format
+        cdef bytes key
+        cdef bytes other_key = None
+        if self.key is not None:
+            return 0
+        key = metadata_v2.array_document(self.path, zarr_format).encode()
+        if not self.metadata.chunk_key_encoding.prefix:   # keys as an array of either format may have them
+            other_key = metadata_v2.array_document(self.path, 5 - zarr_format).encode()
+        if self.key is None:   # another thread may have been here meanwhile, and its call uses these
+            self.key, self.other_key = key, other_key
+            self.c_key = self.key
+            if other_key is not None:
+                self.c_other_key = self.other_key
+        return 0
+
     cdef void tell(self, Call* call) noexcept:
         if self.is_found:
             call.document_key = self.c_key
+            call.other_document_key = self.c_other_key
             call.document = self.version
 
     cdef void learn(self, const Call* call) noexcept:
         if was_reshaped(call):
             self.is_found = False
+
+
+cdef object without_notes(metadata):
+    """What the chunks depend on."""
+    return metadata.twin({"attributes": {}, "extra_fields": {}})
 
 
 cdef bint read_version(int root, const char* key, FileVersion* version) noexcept nogil:
@@ -85,11 +106,19 @@ cdef bint read_version(int root, const char* key, FileVersion* version) noexcept
     return code == 0
 
 
+cdef bint is_absent(int root, const char* key) noexcept nogil:
+    cdef int fd = open_value(root, key)
+    if fd >= 0:
+        close_value(fd)
+    return fd == -ENOENT
+
+
 cdef bint has_shape(Call* call) noexcept nogil:
     cdef FileVersion version
     if call.document_key is NULL or was_reshaped(call):
         return False
-    if read_version(call.root, call.document_key, &version) and zarrcy_is_same_version(&version, &call.document):
+    if (read_version(call.root, call.document_key, &version) and zarrcy_is_same_version(&version, &call.document)
+            and (call.other_document_key is NULL or is_absent(call.root, call.other_document_key))):
         return True
     note_reshaped(call)
     return False
