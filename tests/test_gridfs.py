@@ -168,6 +168,30 @@ def test_a_part_reads_only_the_chunks_that_hold_it(store, database):
     assert seen == [(3, 3)]
 
 
+def n_answers(store, database, read):
+    """How many answers with chunks `read` takes."""
+    database.command("profile", 2)
+    try:
+        read()
+        return database["system.profile"].count_documents({"ns": f"{DATABASE}.{store.bucket}.chunks"})
+    finally:
+        database.command("profile", 0)
+        database.drop_collection("system.profile")
+
+
+def test_small_chunks_come_in_one_answer_and_large_ones_in_answers_of_four_mebibytes(store, plain, database):
+    for i in range(64):
+        store.set(f"small/{i}", b"%d" % i)
+    keys = [(f"small/{i}", None) for i in range(64)]
+    assert n_answers(store, database, lambda: list(store.get_many(keys))) == 1
+    plain.put(bytes(1 << 20), filename="exp_001/foreign", chunk_size=4096)
+    assert n_answers(store, database, lambda: store.get("foreign")) == 1
+    for nbytes, n in ((1, 1), (4 << 20, 1), (8 << 20, 2), (20 << 20, 5)):
+        store.set("large", bytes(nbytes))
+        assert n_answers(store, database, lambda: store.get("large")) == n
+        assert n_answers(store, database, lambda: list(store.get_many([("large", None)]))) == n
+
+
 @pytest.mark.parametrize("n", [1, 255 * 1024 - 1, 255 * 1024, 255 * 1024 + 1, 600_000])
 def test_a_flipped_bit_is_found_in_the_whole_and_in_a_part(store, database, n):
     value = np.random.default_rng(n).bytes(n)

@@ -300,11 +300,14 @@ class GridFSStore(Store):
         self, group: list[tuple[int, str, slice | None, Current, int, int]]
     ) -> Iterator[tuple[int, Buffer | None]]:
         wanted = []
+        n_chunks = nbytes = 0
         for _, _, _, current, start, stop in group:
             if start < stop:
                 first, end = current.chunks_of(start, stop)
                 wanted.append({"files_id": current.file, "n": {"$gte": first, "$lt": end}})
-        chunks = self._bucket.chunks({"$or": wanted}, None) if wanted else {}
+                n_chunks += end - first
+                nbytes += stop - start
+        chunks = self._bucket.chunks({"$or": wanted}, None, n_chunks, nbytes) if wanted else {}
         for i, key, part, current, start, stop in group:
             try:
                 yield i, current.assemble(chunks[current.file], start, stop) if start < stop else b""

@@ -44,10 +44,9 @@ T = TypeVar("T")
 
 CHUNK_NBYTES = 255 * 1024  # the default of GridFS
 
-# Chunks in one answer of the server: of a value of 4 MiB, and one more so that there need not be a second answer to say
-# that this was all. What comes at once is received and decoded in the cache of the processor: four fifths of the time
-# of the 8 MiB that would come otherwise.
-ANSWER_CHUNKS = 18
+# Of chunks in one answer of the server. What comes at once is received and decoded in the cache of the processor: four
+# fifths of the time of the 8 MiB that would come otherwise.
+ANSWER_NBYTES = 4 << 20
 BATCH_NBYTES = 16 << 20  # of chunks in one message
 PAGE = 1000  # names in one answer
 RETRY_SECONDS = 120.0
@@ -296,16 +295,18 @@ class Bucket:
             return b""
         first, end = current.chunks_of(start, stop)
         query = {"files_id": current.file, "n": first if end == first + 1 else {"$gte": first, "$lt": end}}
-        return current.assemble(self.chunks(query, key)[current.file], start, stop)
+        return current.assemble(self.chunks(query, key, end - first, stop - start)[current.file], start, stop)
 
-    def chunks(self, query: Document, key: str | None) -> _Chunks:
-        """The data of the chunks that a query finds, by file and number."""
+    def chunks(self, query: Document, key: str | None, n_chunks: int, nbytes: int) -> _Chunks:
+        """The data of the chunks that a query finds, by file and number: about so many, and so many bytes of them."""
         collection = self.collection("chunks")
+        # One more, so that there need not be another answer to say that this was all.
+        in_answer = min(n_chunks, ANSWER_NBYTES * n_chunks // nbytes) + 1
 
         def fetch() -> _Chunks:
             found = _Chunks()
             # No projection: it would have the server copy every chunk.
-            for each in collection.find(query).batch_size(ANSWER_CHUNKS):
+            for each in collection.find(query).batch_size(in_answer):
                 found[each["files_id"]][each["n"]] = each["data"]
             return found
 
