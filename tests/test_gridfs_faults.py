@@ -90,6 +90,33 @@ def test_a_broken_answer_is_asked_for_again(kind, proxy, store):
         proxy.heal()
 
 
+@pytest.mark.parametrize("kind", ["cut", "reset", "stall"])
+def test_a_value_of_several_answers_is_asked_for_again_when_one_after_the_first_breaks(kind, proxy, store):
+    value = np.random.default_rng(6).bytes(10 << 20)
+    store.set("c/0", value)
+    for after in (0, 50, 1_000_000):
+        proxy.arm(TO_CLIENT, Fault(kind, after, request=b"getMore"))
+        assert store.get("c/0") == value
+        assert proxy.hits
+        proxy.hits = 0
+        proxy.heal()
+
+
+def test_a_flipped_bit_in_the_head_of_an_answer_after_the_first_never_gives_wrong_bytes(proxy, store):
+    value = np.random.default_rng(7).bytes(10 << 20)
+    store.set("c/0", value)
+    n_errors = 0
+    for after in range(0, 150, 3):
+        proxy.arm(TO_CLIENT, Fault("flip", after, request=b"getMore"))
+        try:
+            assert store.get("c/0") == value
+        except (StoreError, ChecksumError):
+            n_errors += 1
+    proxy.heal()
+    assert proxy.hits > 30 and n_errors < 10
+    assert store.get("c/0") == value
+
+
 def test_a_server_that_says_nothing_is_an_error_after_a_while(proxy, store, monkeypatch):
     monkeypatch.setattr("zarrcy.stores.gridfs_bucket.RETRY_SECONDS", 1.0)
     proxy.arm(TO_CLIENT, Fault("stall", times=None))
