@@ -54,6 +54,10 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         array = zarrcy.create_array(FilesystemStore(path), "a", **V2, zarr_format=2)
     take_to_other_format(array)
     (path / "a" / ".zarray").unlink()
+    paths["links"] = [root / f"links{i}" for i in range(N_RACES)]
+    for path in paths["links"]:
+        for name, shape in (("short", SHAPE), ("long", LONGER)):
+            zarrcy.create_array(FilesystemStore(path), name, **{**V2, "shape": shape})[...] = 7
     time.sleep(2.1)
     yield paths
 
@@ -183,3 +187,32 @@ def test_a_writer_that_goes_on_while_the_array_is_made_longer_loses_nothing(
             thread.join()
         array[...] = 7
         assert (other[...] == 7).all(), path.name
+
+
+def test_a_writer_that_goes_on_while_a_link_is_pointed_elsewhere_keeps_what_is_beyond_the_edge_there(
+    settled: dict[str, list[Path]],
+) -> None:
+    """What is read, and what the document says, is of the directory that is written to."""
+    for path in settled["links"]:
+        (path / "a").symlink_to("short")
+        array = opened(path)
+        is_over = threading.Event()
+
+        def write(array: zarrcy.Array = array, is_over: Any = is_over) -> None:
+            while not is_over.is_set():
+                array[...] = 3
+
+        threads = [threading.Thread(target=write) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for name in ("long", "short") * 12:
+                (path / "b").symlink_to(name)
+                (path / "b").replace(path / "a")
+                time.sleep(0.001)
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+        found = zarrcy.open(FilesystemStore(path), "long")[...]
+        assert (found[SHAPE[0] :] == 7).all() and (found[:, SHAPE[1] :] == 7).all(), path.name

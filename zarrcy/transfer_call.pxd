@@ -39,8 +39,10 @@ cdef struct Call:
     int root
     int flags
     int generation                   # of the directory
-    const char* document_key         # NULL where it is not known which document says that the array has these extents
-    const char* other_document_key   # of one that must not be there; NULL where there can be none
+    # From the directory of a chunk to the document that says that the array has these extents; NULL where that is not
+    # known.
+    const char* document_way
+    const char* other_document_way   # to one that must not be there; NULL where there can be none
     FileVersion document
     int reshaped                     # that is not the document any more
     Worker* caller

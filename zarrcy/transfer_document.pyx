@@ -9,9 +9,10 @@ A document that was written in the last two seconds is not trusted: it could be 
 is one beside which the same chunks have a document of the other format, as arrays have that were taken from v2 to v3.
 """
 from libc.errno cimport ENOENT
-from zarrcy.kernels.posix cimport close_value, open_value
+from zarrcy.kernels.posix cimport c_error, close_value, open_value
 from zarrcy.kernels.posix_compat cimport (
-    zarrcy_is_same_version, zarrcy_is_settled, zarrcy_now_ns, zarrcy_version_of)
+    O_CLOEXEC, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, openat, zarrcy_is_same_version, zarrcy_is_settled,
+    zarrcy_now_ns, zarrcy_version_of)
 from zarrcy.transfer_call cimport note_reshaped, was_reshaped
 
 from zarrcy.errors import ZarrcyError
@@ -52,12 +53,13 @@ cdef class ShapeDocument:
         try:
             self.name_documents()
             root = directory.open()
-            if not read_version(root, self.c_key, &before) or not zarrcy_is_settled(&before):
+            if not read_version(open_value(root, self.c_key), &before) or not zarrcy_is_settled(&before):
                 return 0
             found = metadata_v2.read_node(self.store, self.path, self.metadata.zarr_format)
             if not isinstance(found, ArrayMetadata) or without_notes(found) != without_notes(self.metadata):
                 return 0
-            if read_version(directory.open(), self.c_key, &after) and zarrcy_is_same_version(&before, &after):
+            root = directory.open()
+            if read_version(open_value(root, self.c_key), &after) and zarrcy_is_same_version(&before, &after):
                 self.version = before
                 self.is_found = True
         except ZarrcyError:
@@ -66,24 +68,27 @@ cdef class ShapeDocument:
 
     cdef int name_documents(self) except -1:
         cdef int zarr_format = self.metadata.zarr_format
-        cdef bytes key
-        cdef bytes other_key = None
+        cdef bytes key, way
+        cdef bytes other_way = None
         if self.key is not None:
             return 0
+        encoding = self.metadata.chunk_key_encoding
+        up = "../" * encoding.key((0,) * self.metadata.ndim).count("/")
         key = metadata_v2.array_document(self.path, zarr_format).encode()
-        if not self.metadata.chunk_key_encoding.prefix:   # keys as an array of either format may have them
-            other_key = metadata_v2.array_document(self.path, 5 - zarr_format).encode()
+        way = (up + metadata_v2.array_document("", zarr_format)).encode()
+        if not encoding.prefix:   # keys as an array of either format may have them
+            other_way = (up + metadata_v2.array_document("", 5 - zarr_format)).encode()
         if self.key is None:   # another thread may have been here meanwhile, and its call uses these
-            self.key, self.other_key = key, other_key
-            self.c_key = self.key
-            if other_key is not None:
-                self.c_other_key = self.other_key
+            self.key, self.way, self.other_way = key, way, other_way
+            self.c_key, self.c_way = self.key, self.way
+            if other_way is not None:
+                self.c_other_way = self.other_way
         return 0
 
     cdef void tell(self, Call* call) noexcept:
         if self.is_found:
-            call.document_key = self.c_key
-            call.other_document_key = self.c_other_key
+            call.document_way = self.c_way
+            call.other_document_way = self.c_other_way
             call.document = self.version
 
     cdef void learn(self, const Call* call) noexcept:
@@ -96,9 +101,8 @@ cdef object without_notes(metadata):
     return metadata.twin({"attributes": {}, "extra_fields": {}})
 
 
-cdef bint read_version(int root, const char* key, FileVersion* version) noexcept nogil:
+cdef bint read_version(int fd, FileVersion* version) noexcept nogil:
     # Opened, although its name would do: a network file system asks its server then.
-    cdef int fd = open_value(root, key)
     if fd < 0:
         return False
     cdef int code = zarrcy_version_of(fd, version)
@@ -106,19 +110,27 @@ cdef bint read_version(int root, const char* key, FileVersion* version) noexcept
     return code == 0
 
 
-cdef bint is_absent(int root, const char* key) noexcept nogil:
-    cdef int fd = open_value(root, key)
+cdef int open_near(int directory, const char* way) noexcept nogil:
+    """A document by the way from the directory of a chunk, -ENOENT where there is none. Along the path from the root
+    there may be another one by now: a directory or a link can be replaced while the lock is held."""
+    cdef int fd = openat(directory, way, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
+    return fd if fd >= 0 else c_error()
+
+
+cdef bint is_absent(int directory, const char* way) noexcept nogil:
+    cdef int fd = open_near(directory, way)
     if fd >= 0:
         close_value(fd)
     return fd == -ENOENT
 
 
-cdef bint has_shape(Call* call) noexcept nogil:
+cdef bint has_shape(Call* call, int directory) noexcept nogil:
     cdef FileVersion version
-    if call.document_key is NULL or was_reshaped(call):
+    if call.document_way is NULL or was_reshaped(call):
         return False
-    if (read_version(call.root, call.document_key, &version) and zarrcy_is_same_version(&version, &call.document)
-            and (call.other_document_key is NULL or is_absent(call.root, call.other_document_key))):
+    if (read_version(open_near(directory, call.document_way), &version)
+            and zarrcy_is_same_version(&version, &call.document)
+            and (call.other_document_way is NULL or is_absent(directory, call.other_document_way))):
         return True
     note_reshaped(call)
     return False

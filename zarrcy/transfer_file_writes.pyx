@@ -9,7 +9,7 @@ from zarrcy.kernels.pool cimport Worker, current_worker, parallel_for, worker_li
 from zarrcy.kernels.posix cimport MAX_KEY_NBYTES, UNLOCKED, Directory, Folder, close_folder, close_value, open_value
 from zarrcy.kernels.posix_compat cimport FilePiece
 from zarrcy.kernels.posix_locks cimport (
-    KeyLock, delete_value, lock_key, remove_empty_parents, replace_by_pieces, replace_value, unlock_key)
+    KeyLock, delete_value, lock_key, open_locked, remove_empty_parents, replace_by_pieces, replace_value, unlock_key)
 from zarrcy.transfer_call cimport (
     FINE, LOCK_TIMEOUT_MS, STORE_FAILED, Call, format_key, go_on, record, record_exception, stops)
 from zarrcy.transfer_document cimport has_shape
@@ -92,7 +92,7 @@ cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Folder
     if status != FINE:
         return status
     if touch != WHOLLY:
-        status = merge_native(call, pipeline, &place, key, touch, &value, &is_empty, worker)
+        status = merge_native(call, pipeline, &place, key, &lock, touch, &value, &is_empty, worker)
         if status != FINE:
             unlock_key(&lock)
             return status
@@ -106,13 +106,13 @@ cdef int write_native(Call* call, CodecPipeline pipeline, int64_t number, Folder
     return record(call, STORE_FAILED, &place, DONE, -code, NULL) if code else FINE
 
 
-cdef int merge_native(Call* call, CodecPipeline pipeline, Place* place, const char* key, Touch touch, Bytes* value,
-                      bint* is_empty, Worker* worker) noexcept nogil:
+cdef int merge_native(Call* call, CodecPipeline pipeline, Place* place, const char* key, const KeyLock* lock,
+                      Touch touch, Bytes* value, bint* is_empty, Worker* worker) noexcept nogil:
     """The new value of a chunk that is written in part, or as far as the edge of the array; its lock is held."""
     cdef Bytes old = Bytes(NULL, 0)
     cdef int status = FINE
-    cdef int fd = open_value(call.root, key)
-    if fd >= 0 and touch == TO_EDGE and has_shape(call):
+    cdef int fd = open_locked(lock, call.root, key)
+    if fd >= 0 and touch == TO_EDGE and has_shape(call, lock.directory):
         close_value(fd)
         fd = -ENOENT   # nothing is beyond the edge
     if fd >= 0:

@@ -29,6 +29,9 @@ cdef struct KeyLock:
 # NULL; it must outlive the lock.
 cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Folder* folder,
                   KeyLock* lock) noexcept nogil
+# A descriptor of the value beside the lock, for reading; -ENOENT when there is none. The path of the key may lead
+# to another directory by now, whose value would be another one.
+cdef int open_locked(const KeyLock* lock, int root, const char* key) noexcept nogil
 # Writes the value and gives the lock back, whether it succeeds or not. On failure the old value stands; only when the
 # fsync of the directory fails, after the rename, the new one does.
 cdef int replace_value(KeyLock* lock, const char* data, size_t nbytes) noexcept nogil

@@ -6,12 +6,12 @@ from libc.string cimport memcpy, strcmp, strlen, strrchr
 
 from zarrcy.kernels.posix cimport (
     COUNTS_LINKS, DURABLE, MAX_IO_NBYTES, MAX_KEY_NBYTES, NAME_NBYTES, NO_PARENTS, UNLOCKED, Folder, c_error,
-    close_folder, go_on_after, means_no_locks, open_folder)
+    close_folder, go_on_after, means_no_locks, open_folder, open_value)
 from zarrcy.kernels.posix_compat cimport (
     AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY,
-    O_NOFOLLOW, O_NONBLOCK, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, FilePiece, c_close, fchmod, fcntl, flock, fstat, fstatat,
-    mkdirat, openat, renameat, stat_result, unlinkat, write, writev, zarrcy_now_ns, zarrcy_random, zarrcy_remember,
-    zarrcy_remembers, zarrcy_rename_new, zarrcy_sleep, zarrcy_sync,
+    O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, PARTIAL, S_ISDIR, S_ISREG, FilePiece, c_close, fchmod, fcntl, flock,
+    fstat, fstatat, mkdirat, openat, renameat, stat_result, unlinkat, write, writev, zarrcy_now_ns, zarrcy_random,
+    zarrcy_remember, zarrcy_remembers, zarrcy_rename_new, zarrcy_sleep, zarrcy_sync,
 )
 
 cdef enum:
@@ -249,6 +249,14 @@ cdef int lock_key(int root, const char* key, int flags, int64_t timeout_ms, Fold
     if rc < 0:
         close_directory(lock)
     return rc
+
+
+cdef int open_locked(const KeyLock* lock, int root, const char* key) noexcept nogil:
+    cdef int fd = openat(lock.directory, lock.name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
+    if fd >= 0:
+        return fd
+    # A link may lead out of the root: the whole path tells.
+    return -c_errno.ENOENT if c_errno.errno == c_errno.ENOENT else open_value(root, key)
 
 
 cdef void unlock_key(KeyLock* lock) noexcept nogil:
