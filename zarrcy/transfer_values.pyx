@@ -25,7 +25,7 @@ threads = LazyModule("zarrcy.threads")   # reading files does without
 
 cdef enum:
     POLL_US = 200        # between looks at whether interrupted helpers are done
-    READ_NBYTES = 3 << 19   # of a batch that is read: decoded while it lies in the cache of the processor
+    READ_NBYTES = 2 << 20   # of a batch that is read: decoded while it lies in the cache of the processor
     MAX_RESTARTS = 16    # reads by ranges of a shard that is replaced again and again; then it is read whole
 
 

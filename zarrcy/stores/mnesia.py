@@ -36,8 +36,9 @@ __all__ = ["MnesiaStore"]
 DEFAULT_TABLE = "zarr_storage"
 MAX_VALUE_NBYTES = 1 << 30
 
-# What one transaction of `set_many` and `delete_prefix` takes.
-BATCH_NBYTES = 16 << 20
+# What one transaction of `set_many` and `delete_prefix` takes. A message of 16 MiB takes the node more time than four of
+# a quarter.
+BATCH_NBYTES = 4 << 20
 BATCH_KEYS = 1000
 
 # Of the chunks on their way, in all threads.
@@ -367,7 +368,7 @@ class MnesiaStore(Store):
         for key, value in items:
             batch.append(self._record(key, value))
             nbytes += memoryview(value).nbytes
-            if nbytes > BATCH_NBYTES or len(batch) >= BATCH_KEYS:
+            if nbytes >= BATCH_NBYTES or len(batch) >= BATCH_KEYS:
                 self._write(FOREACH, [WRITE, batch])
                 batch, nbytes = [], 0
         if batch:
