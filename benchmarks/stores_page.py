@@ -29,8 +29,8 @@ All stores side by side: measured on one machine with `python benchmarks/stores.
 docs/stores/comparison.md`, which writes this page.
 
 {machine}. Each number is the median of {rounds} rounds and more, in which zarrcy and the plain client take turns.
-Databases and services ran on the same machine, as the servers of the tests: {servers}. A service in another place has the
-latency of the way there on top, 20 to 200 ms; its throughput grows with the requests in flight.
+Databases and services ran on the same machine, as the servers of the tests: {servers}. A service in another place has
+the latency of the way there on top, 20 to 200 ms; its throughput grows with the requests in flight.
 
 ## Overview
 

@@ -36,8 +36,8 @@ __all__ = ["MnesiaStore"]
 DEFAULT_TABLE = "zarr_storage"
 MAX_VALUE_NBYTES = 1 << 30
 
-# What one transaction of `set_many` and `delete_prefix` takes. A message of 16 MiB takes the node more time than four of
-# a quarter.
+# What one transaction of `set_many` and `delete_prefix` takes. A message of 16 MiB takes the node more time than
+# four of a quarter.
 BATCH_NBYTES = 4 << 20
 BATCH_KEYS = 1000
 
