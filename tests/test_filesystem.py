@@ -475,12 +475,26 @@ def test_a_lock_that_is_forgotten_is_given_back(store):
 
 def test_waiting_for_a_lock_ends_with_ctrl_c(store):
     # Without the check for signals this would wait for two minutes and end with a ConflictError.
+    heard = []
+
+    def interrupt(number, frame):
+        if not heard:
+            raise KeyboardInterrupt
+
+    def hold():
+        try:
+            # Again and again: what is raised in a finalizer is lost.
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+            store._files.hold(b"k")
+        finally:
+            heard.append(True)
+
     with store.lock("k"):
-        old = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        old = signal.signal(signal.SIGALRM, interrupt)
         try:
             with pytest.raises(KeyboardInterrupt):
-                store._files.hold(b"k")
+                hold()
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
     assert everything(store.path) == []
