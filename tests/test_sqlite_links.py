@@ -14,6 +14,7 @@ from zarrcy.stores.sqlite import SQLiteStore
 from zarrcy.stores.sqlite_links import Link
 
 WALK_SECONDS = 0.02  # between two walks along the path
+WATCHED_SECONDS = 3.5 * WALK_SECONDS  # after which the next look is one at the open file alone, and no walk is due
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def path(tmp_path):
 def link_to(path):
     """A link that has looked so often that a look is one at the open file alone."""
     link = Link(os.fsencode(path), identity(os.fsencode(path)), None)
-    end = time.monotonic() + 3 * WALK_SECONDS
+    end = time.monotonic() + WATCHED_SECONDS
     while time.monotonic() < end:
         assert link.is_current()
     return link
@@ -70,6 +71,19 @@ def test_a_file_that_was_renamed_within_a_tick_of_its_last_change_is_noticed(pat
         path.with_name("other.db").rename(path)
 
 
+def test_a_file_that_has_its_name_back_is_watched_and_not_the_one_between(path):
+    path.with_name("kept.db").hardlink_to(path)
+    opened = identity(os.fsencode(path))
+    replace(path)
+    link = Link(os.fsencode(path), opened, None)
+    path.with_name("kept.db").replace(path)
+    end = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < end:
+        assert link.is_current()
+    replace(path)
+    assert not link.is_current()
+
+
 def move_above(path):
     path.parent.rename(path.parent.with_name("elsewhere"))
 
@@ -109,7 +123,7 @@ def test_a_store_reads_and_writes_the_file_of_another_directory_above(tmp_path, 
     else:
         above.symlink_to("old")
     with closing(SQLiteStore(above / "data.db")) as store:
-        end = time.monotonic() + 3 * WALK_SECONDS
+        end = time.monotonic() + WATCHED_SECONDS
         while time.monotonic() < end:
             assert store.get("a") == b"old"
         if change == "move":
@@ -118,7 +132,7 @@ def test_a_store_reads_and_writes_the_file_of_another_directory_above(tmp_path, 
         else:
             above.unlink()
             above.symlink_to("new")
-        end = time.monotonic() + 3 * WALK_SECONDS
+        end = time.monotonic() + WATCHED_SECONDS
         while time.monotonic() < end:
             store.get("a")
         assert store.get("a") == b"new"

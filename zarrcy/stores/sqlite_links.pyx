@@ -72,6 +72,11 @@ cdef class Link:
         self.device, self.inode = identity
         self.generation = generation
         self.fd = zarrcy_open_unread(self.c_path)
+        if self.fd >= 0 and (zarrcy_version_of(self.fd, &self.version) < 0 or self.version.device != self.device
+                             or self.version.inode != self.inode):
+            c_close(self.fd)   # another file, which has taken the name meanwhile
+            self.fd = -1
+        self.seen_ns = zarrcy_now_ns()
 
     def __dealloc__(self):
         if self.fd >= 0:
