@@ -16,7 +16,7 @@ cdef class ShapeDocument:
     cdef const char* c_other_way
     cdef FileVersion version
     cdef bint is_found            # `version` says that shape
-    cdef int64_t found_us         # when it was looked for last; 0 before that
+    cdef int64_t looked_ns        # when it was looked for last; 0 before that
 
     # Looks for it, unless it is known or was looked for just now. What goes wrong is not told: then it is not known.
     cdef int find(self, Directory directory) except -1

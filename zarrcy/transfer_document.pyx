@@ -22,7 +22,7 @@ from zarrcy.registry import LazyModule
 metadata_v2 = LazyModule("zarrcy.metadata_v2")   # reading does without
 
 cdef enum:
-    FIND_AGAIN_US = 2_000_000
+    FIND_AGAIN_NS = 2_000_000_000
 
 
 cdef class ShapeDocument:
@@ -45,11 +45,11 @@ cdef class ShapeDocument:
 
     cdef int find(self, Directory directory) except -1:
         cdef FileVersion before, after
-        cdef int64_t now = zarrcy_now_ns() // 1000
+        cdef int64_t now = zarrcy_now_ns()
         cdef int root
-        if self.is_found or (self.found_us and now - self.found_us < FIND_AGAIN_US):
+        if self.is_found or (self.looked_ns and now - self.looked_ns < FIND_AGAIN_NS):
             return 0
-        self.found_us = now
+        self.looked_ns = now
         try:
             self.name_documents()
             root = directory.open()
