@@ -23,9 +23,9 @@ REMARKS = {
         "pages."
     ),
     "read-blosc-1m": (
-        "a chunk is decoded whole and then copied to its rows, as by the reference. Its two blocks of 512 KiB fill the "
-        "cache of a core each, so that to copy after each of them would gain nothing. Next: an unshuffle straight "
-        "into the rows, which the library does not have."
+        "a chunk is decoded whole and then copied to its rows, as by the reference. Its two blocks of 512 KiB "
+        "fill the cache of a core each, so that to copy after each of them promises little. Next: an unshuffle "
+        "straight into the rows, which the library does not have."
     ),
     "open": (
         "half is the kernel's, six calls: opening the directory and the document, its length, reading it, closing "
