@@ -87,17 +87,28 @@ class Members:
                     {"_id": i, "host": f"127.0.0.1:{port}", "priority": 2 if i == 0 else 1}
                     for i, port in enumerate(self.ports)
                 ]
-                settings = {"electionTimeoutMillis": 1000}
+                # At the usual 2 s between heartbeats a primary that nothing is read from would step down each time.
+                settings = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 250}
                 client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
                 self.processes[0].wait_until(lambda: client.admin.command("hello")["isWritablePrimary"])
             if self.in_set:
                 client.admin.command("createUser", ROOT["username"], pwd=ROOT["password"], roles=["root"])
         if self.in_set:
             with self.root() as client:
+                self._wait_for_copies(client)
                 lab = client[DATABASE]
                 lab.command("createUser", "writer", pwd=PASSWORD, roles=[{"role": "readWrite", "db": DATABASE}])
                 lab.command("createUser", "reader", pwd=PASSWORD, roles=[{"role": "read", "db": DATABASE}])
                 lab.command("createUser", "stranger", pwd=PASSWORD, roles=[])
+
+    def _wait_for_copies(self, client: pymongo.MongoClient[dict[str, Any]]) -> None:
+        """Wait until each member has all data: one whose source dies before goes on asking it for a day."""
+
+        def have_copies() -> bool:
+            members = client.admin.command("replSetGetStatus")["members"]
+            return sorted(each["stateStr"] for each in members) == ["PRIMARY", *["SECONDARY"] * (len(members) - 1)]
+
+        self.processes[0].wait_until(have_copies)
 
     @property
     def hosts(self) -> str:
