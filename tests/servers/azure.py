@@ -21,6 +21,7 @@ CONTAINER = "arrays"
 # As long as a key of the cloud; tests look for it wherever it must not be.
 KEY = base64.b64encode(secrets.token_bytes(64)).decode()
 
+COLLECT_OFTEN = Path(__file__).parent / "azurite" / "collect_often.js"
 INSTALLED = Path(__file__).resolve().parents[2] / ".cache" / "servers" / "azurite" / "node_modules" / "azurite"
 
 
@@ -31,7 +32,8 @@ class Azurite:
         main = INSTALLED / "dist" / "src" / "blob" / "main.js"
         need(main.exists() and shutil.which("node"), "azurite, and node to run it")
         self.port = free_port()
-        arguments = ["node", str(main), "--silent", "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
+        arguments = ["node", "--require", str(COLLECT_OFTEN), str(main), "--silent"]
+        arguments += ["--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
         # Without them it writes a database, refuses versions of the protocol newer than itself, and calls home.
         arguments += ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", *options]
         log = directory("azurite") / "log"
