@@ -8,6 +8,7 @@ import errno
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -395,7 +396,33 @@ def record(root):
     print(json.dumps(logs))
 
 
+def without_descriptors(root):
+    """Each call with no descriptor left, and with one: here, where no thread of another test gives one back."""
+    store = FilesystemStore(root)
+    store.set("a/k", b"old")
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    while os.open(os.devnull, os.O_RDONLY) <= highest:
+        continue
+    n_open = len(os.listdir("/proc/self/fd")) - 1  # without that of the list
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for n_free in range(2):
+        for call in (lambda: store.set("a/k", b"new"), lambda: store.get("a/k"), lambda: list(store.list_prefix())):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + n_free, hard))
+            try:
+                answer = call()
+            except StoreError as error:
+                assert error.code == "emfile"
+                assert "ulimit -n" in error.hint
+            else:
+                assert n_free
+                assert answer in (b"old", ["a/k"])
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.get("a/k") == b"old"
+    assert os.listdir(os.path.join(root, "a")) == ["k"]
+
+
 if __name__ == "__main__":
     COMMANDS = (fail_writes, fail_reads, interrupt, kill_at_every_call, without_openat2, without_locks, record)
-    COMMANDS += (opening, steal, fail_chunks, interrupt_chunks, kill_chunks)
+    COMMANDS += (opening, steal, fail_chunks, interrupt_chunks, kill_chunks, without_descriptors)
     {command.__name__: command for command in COMMANDS}[sys.argv[1]](sys.argv[2])
