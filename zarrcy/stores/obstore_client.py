@@ -45,7 +45,7 @@ _SILENCES = [
     ("timedout", "timeout", "it did not answer in time", _LATER),
     ("timed out", "timeout", "it did not answer in time", _LATER),
     ("header missing", "broken_answer", "an object has other headers", _OTHER),
-    ("non-partial", "broken_answer", "it sent more than was asked for", _OTHER),
+    ("non-partial", "broken_answer", "it answered a request for a part with the status of a whole value", _OTHER),
     ("content_range", "broken_answer", "it sent another range than was asked for", _OTHER),
     ("content-range", "broken_answer", "it sent another range than was asked for", _OTHER),
 ]
