@@ -310,7 +310,7 @@ def test_a_missing_role_is_permission_denied():
         assert store.get("c/0") is None
 
 
-QUICK = "serverSelectionTimeoutMS=300&connectTimeoutMS=300"
+QUICK = "serverSelectionTimeoutMS=1000&connectTimeoutMS=1000"
 
 
 def test_a_host_that_does_not_answer_is_unavailable():
@@ -374,7 +374,7 @@ def test_an_array_is_written_and_read_over_tls(with_tls, authority):
 
 def test_tls_that_fails_is_unavailable_and_says_that_it_was_tls(with_tls, authority):
     stranger = Authority("another")
-    trusted = {"tls": "true", "tlsCAFile": authority.path, "serverSelectionTimeoutMS": 500}
+    trusted = {"tls": "true", "tlsCAFile": authority.path, "serverSelectionTimeoutMS": 2000}
     hosts = f"localhost:{with_tls.ports[0]}"
     for options in (
         {"tlsCAFile": stranger.path},  # the server's certificate is signed by somebody else
@@ -383,7 +383,8 @@ def test_tls_that_fails_is_unavailable_and_says_that_it_was_tls(with_tls, author
         error = error_of(with_tls.url(**{**trusted, **options}))
         assert isinstance(error, UnavailableError) and error.code == "tls"
         assert "tlsCAFile" in error.hint
-    with GridFSStore(with_tls.url(hosts=hosts, **trusted, tlsAllowInvalidHostnames="true"), array_id="a") as store:
+    trusted |= {"tlsAllowInvalidHostnames": "true", "serverSelectionTimeoutMS": 15_000}
+    with GridFSStore(with_tls.url(hosts=hosts, **trusted), array_id="a") as store:
         assert store.get("c/0") is None
 
 
@@ -404,7 +405,7 @@ def test_a_set_without_a_primary_is_unavailable():
             process.stop(9)
         with members._direct(members.ports[0], username="root", password="root of the tests") as client:
             members.processes[0].wait_until(lambda: not client.admin.command("hello")["isWritablePrimary"])
-        error = error_of(members.url(serverSelectionTimeoutMS=1000), lambda store: store.set("c/0", b"1"))
+        error = error_of(members.url(serverSelectionTimeoutMS=3000), lambda store: store.set("c/0", b"1"))
         assert isinstance(error, UnavailableError) and error.code == "no_primary"
     finally:
         members.stop()
