@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -453,17 +454,30 @@ def test_threads_use_as_many_connections_as_call_at_once(store):
     assert 1 <= sum(map(len, store._nodes._idle.values())) <= 16
 
 
+@contextlib.contextmanager
+def held_table(node):
+    """The table is locked by another transaction; gives what lets go of it, which the end does anyway."""
+    hold = "fun() -> mnesia:write_lock_table(own), Me ! held, receive go -> ok after 60000 -> ok end end"
+    run = f"Me = self(), register(holder, spawn(fun() -> mnesia:transaction({hold}) end)), receive held -> ok end."
+    ended = "R = monitor(process, P), P ! go, receive {_, R, _, _, _} -> ok end"
+    let_go = f"case whereis(holder) of undefined -> ok; P -> {ended} end."
+    assert node.evaluate(run) == "ok"
+    try:
+        yield lambda: node.evaluate(let_go)
+    finally:
+        assert node.evaluate(let_go) == "ok"
+
+
 def test_a_call_without_an_answer_ends_in_time_and_says_what_may_have_happened(node, store):
     store.set("a", b"1")
     version = store.get_with_version("a")[1]
-    impatient = MnesiaStore(store.array_id, node.name, table_name="own", timeout=0.3)
-    hold = "fun() -> mnesia:write_lock_table(own), receive after 1500 -> ok end end"
-    node.evaluate(f"spawn(fun() -> mnesia:transaction({hold}) end).")
-    threading.Event().wait(0.05)
-    with pytest.raises(OutcomeUnknownError, match="may have been made, or not"):
-        impatient.set_if("a", b"2", version)
-    with pytest.raises(UnavailableError, match=r"within 0\.3 s"):
-        impatient.get("a")
+    impatient = MnesiaStore(store.array_id, node.name, table_name="own", timeout=1)
+    assert impatient.get("a") == b"1"
+    with held_table(node):
+        with pytest.raises(OutcomeUnknownError, match="may have been made, or not"):
+            impatient.set_if("a", b"2", version)
+        with pytest.raises(UnavailableError, match=r"within 1 s"):
+            impatient.get("a")
     assert store.get("a") in (b"1", b"2")
 
 
@@ -473,23 +487,21 @@ def test_a_connection_that_breaks_during_a_call(node, store, call):
     store.set("a", b"1")
     version = store.get_with_version("a")[1]
     outcome = []
-
-    def hold_the_table():
-        hold = "fun() -> mnesia:write_lock_table(own), Me ! held, receive after 500 -> ok end end"
-        run = f"Me = self(), spawn(fun() -> mnesia:transaction({hold}) end), receive held -> ok end."
-        assert node.evaluate(run) == "ok"
+    ready, held = threading.Event(), threading.Event()
 
     def in_a_transaction():
         with store.transaction() as tx:
             tx.set("a", tx.get("a") + b"2")
-            hold_the_table()
+            ready.set()
+            assert held.wait(60)
 
     def work():
         try:
             if call == "transaction":
                 in_a_transaction()
             else:
-                hold_the_table()
+                ready.set()
+                assert held.wait(60)
                 arguments = {"get": (), "set": (b"2",), "set_if": (b"2", version)}[call]
                 outcome.append(getattr(store, call)("a", *arguments))
         except StoreError as error:
@@ -497,9 +509,16 @@ def test_a_connection_that_breaks_during_a_call(node, store, call):
 
     thread = threading.Thread(target=work)
     thread.start()
-    threading.Event().wait(0.25)
-    assert "true" in node.evaluate(f"[erlang:disconnect_node(N) || N <- nodes(hidden), {OF_ZARRCY}].")
-    thread.join()
+    assert ready.wait(60)
+    with held_table(node) as let_go:
+        held.set()
+        deadline = time.monotonic() + 60
+        # In the queue of the lock it stands only if it began before the other.
+        while node.evaluate("length(mnesia:system_info(transactions)).") < 2:
+            assert time.monotonic() < deadline, f"the call does not wait for the table: {outcome}"
+        assert "true" in node.evaluate(f"[erlang:disconnect_node(N) || N <- nodes(hidden), {OF_ZARRCY}].")
+        let_go()
+        thread.join()
     if call in ("get", "set"):
         assert outcome == [{"get": b"1", "set": None}[call]]
     else:
