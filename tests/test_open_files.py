@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import gc
 import os
 import shutil
@@ -14,27 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from open_files import open_files
 from store_makers import MAKERS, ON_SERVERS
 
 import zarrcy
 from zarrcy.stores.shared_memory import SharedMemoryStore
 
 LOCAL = [name for name in MAKERS if name not in ON_SERVERS]
-
-
-def open_files(place: Path) -> collections.Counter[str]:
-    """The files and directories below `place` that this process has open.
-
-    Others are not looked at: threads of the clients of earlier tests open and close them meanwhile. Where no list of
-    paths is to be had, the numbers of all.
-    """
-    names: collections.Counter[str] = collections.Counter()
-    for link in Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile, as the directory itself
-            name = str(link.readlink()) if sys.platform == "linux" else link.name
-            if sys.platform != "linux" or name.startswith(str(place)):
-                names[name] += 1
-    return names
 
 
 @pytest.fixture
@@ -60,21 +44,21 @@ def test_what_is_dropped_closes_its_files_at_once(name: str, tmp_path: Path) -> 
         array.refresh()
         assert dict(array.attrs) == {"unit": "K"} and list(root.groups()) and root.tree() and array.info
 
-    before = open_files(tmp_path)
+    before = open_files()
     use()
-    kept = {Path(path).name for path in open_files(tmp_path) - before}
+    kept = {Path(path).name for path in open_files() - before}
     # The lock of a table in shared memory belongs to the process.
     assert kept == ({"owner"} if name == "shared_memory" else set())
 
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_a_closed_store_has_no_open_files(name: str, tmp_path: Path) -> None:
-    before = open_files(tmp_path)
+    before = open_files()
     store = MAKERS[name](tmp_path)
     store.set("a", b"1")
     assert store.get("a") == b"1"
     store.close()
-    kept = {Path(path).name for path in open_files(tmp_path) - before}
+    kept = {Path(path).name for path in open_files() - before}
     assert kept == ({"owner"} if name == "shared_memory" else set())
 
 
@@ -92,12 +76,12 @@ def test_a_table_lives_on_when_its_store_is_closed_or_dropped(tmp_path: Path) ->
 
 
 def test_a_deleted_table_leaves_nothing_open(tmp_path: Path) -> None:
-    before = open_files(tmp_path)
+    before = open_files()
     store = SharedMemoryStore("a", mount=tmp_path)
     store.set("k", b"1")
-    assert len(open_files(tmp_path) - before) == 2
+    assert len(open_files() - before) == 2
     store.delete_table()
-    assert open_files(tmp_path) == before
+    assert open_files() == before
     store.set("k", b"2")  # a new one
     assert store.get("k") == b"2"
     store.delete_table()
@@ -112,7 +96,7 @@ def remove_by_another(mount: Path) -> None:
 @pytest.mark.parametrize("remove", [remove_by_another, shutil.rmtree])
 @pytest.mark.parametrize("then", ["close", "open another"])
 def test_the_lock_of_a_table_that_was_removed_is_given_back(remove, then: str, tmp_path: Path) -> None:
-    before = open_files(tmp_path)
+    before = open_files()
     mount, elsewhere = tmp_path / "mount", tmp_path / "elsewhere"
     mount.mkdir(), elsewhere.mkdir()
     store = SharedMemoryStore("a", mount=mount)
@@ -124,6 +108,6 @@ def test_the_lock_of_a_table_that_was_removed_is_given_back(remove, then: str, t
         del store
         other = SharedMemoryStore("b", mount=elsewhere)
         other.set("k", b"1")
-        assert [Path(path).name for path in open_files(tmp_path) - before if "owner" in path] == ["owner"]
+        assert [Path(path).name for path in open_files() - before if "owner" in path] == ["owner"]
         other.delete_table()
-    assert open_files(tmp_path) == before
+    assert open_files() == before

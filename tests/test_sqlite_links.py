@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
+from open_files import open_files
 
 from zarrcy.stores.files import identity
 from zarrcy.stores.sqlite import SQLiteStore
@@ -156,15 +157,10 @@ def test_the_end_of_a_link_leaves_the_locks_on_the_file(tmp_path):
 
 
 def test_links_give_their_descriptors_back(path):
-    def open_links():
-        """Which descriptors are those of the file; threads of the clients of earlier tests open and close others."""
-        return {each for each in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{each}") == str(path)}
-
-    before = open_links()
+    before = open_files()
     kept = Link(os.fsencode(path), identity(os.fsencode(path)), None)
-    assert len(open_links() - before) == 1
     for _ in range(100):
         Link(os.fsencode(path), identity(os.fsencode(path)), None)
-    assert len(open_links() - before) == 1
+    assert open_files() - before == {str(path): 1}
     del kept
-    assert open_links() == before
+    assert open_files() == before
