@@ -12,24 +12,58 @@ import servers.rclone
 
 import zarrcy
 from zarrcy.cli import main
-from zarrcy.errors import ConcurrentWriteWarning, ConflictError
+from zarrcy.errors import ConcurrentWriteWarning, ConflictError, UnavailableError
 from zarrcy.stores.object_client import Condition
 from zarrcy.stores.retry import Retry
 from zarrcy.stores.s3 import S3Store
+from zarrcy.testing import STORE_LAWS
 
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def store(monkeypatch):
-    server = servers.rclone.server()
+# It has no conditions, and sends mixtures of an old and a new value.
+BROKEN_LAWS = {
+    "threads that update lose nothing",
+    "threads that compare and swap lose nothing",
+    "a reader sees the old value or the new one whole",
+}
+
+
+def new_store(**options):
+    endpoint, prefix = servers.rclone.server().endpoint, f"test{next(_numbers)}"
+    return S3Store(servers.rclone.BUCKET, prefix=prefix, endpoint_url=endpoint, retry=Retry(deadline=5), **options)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.rclone.KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.rclone.SECRET)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    with S3Store(
-        servers.rclone.BUCKET, prefix=f"test{next(_numbers)}", endpoint_url=server.endpoint, retry=Retry(deadline=5)
-    ) as store:
+
+
+@pytest.fixture
+def store(credentials):
+    with new_store() as store:
         yield store
+
+
+def test_there_are_the_laws_that_it_breaks():
+    assert set(STORE_LAWS) > BROKEN_LAWS
+
+
+@pytest.mark.filterwarnings("ignore::zarrcy.errors.ConcurrentWriteWarning")
+@pytest.mark.parametrize("law", [law for law in STORE_LAWS if law not in BROKEN_LAWS])
+def test_the_other_laws_hold(store, law):
+    STORE_LAWS[law](store)
+
+
+def test_obstore_reads_whole_values_and_refuses_what_it_answers_for_a_part():
+    with new_store(engine="obstore") as store:
+        store.set("a", b"123")
+        assert store.get("a") == b"123"
+        with pytest.raises(UnavailableError, match="a request for a part with the status of a whole value") as caught:
+            store.get("a", slice(1, 2))
+        assert caught.value.code == "broken_answer"
 
 
 def test_the_server_answers_that_it_wrote_and_overwrites_whatever_the_condition(store):
